@@ -1,0 +1,368 @@
+//! Settings: an embedded, commented default, then what `evalfleet up` found out about this machine,
+//! then the user's file, then the environment. Unknown keys are errors, and all that is wrong is said
+//! before any socket opens.
+//!
+//! [`Settings::from_layers`] is pure; [`Settings::load`] gathers its layers from the machine.
+
+use evalfleet_proto::ids::{ImageRef, Lane};
+use evalfleet_proto::units::{self, ByteSize};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The reference of every setting.
+pub const DEFAULT: &str = include_str!("default.toml");
+/// What the environment's names begin with.
+const PREFIX: &str = "EVALFLEET_";
+/// The file in the state directory in which `evalfleet up` says where its parts are.
+pub const ENDPOINTS_FILE: &str = "endpoints.toml";
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that was named is not there.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A layer does not fit.
+    #[error("configuration: {0}. `evalfleet doctor --settings` prints every setting with its default")]
+    Invalid(#[from] config::ConfigError),
+    /// Values that do not go together.
+    #[error("configuration: {0}")]
+    Relation(String),
+}
+
+/// All settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// One machine's state.
+    pub state: State,
+    /// RabbitMQ.
+    pub broker: Broker,
+    /// Those who submit.
+    pub client: Client,
+    /// Those who run.
+    pub worker: Worker,
+    /// Their VMs.
+    pub qemu: Qemu,
+    /// What the VMs boot.
+    pub images: Images,
+    /// Large contents.
+    pub blobs: Blobs,
+    /// History.
+    pub datomic: Datomic,
+    /// Those who write it.
+    pub recorder: Recorder,
+    /// Those who read it out.
+    pub api: Api,
+}
+
+/// `[state]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    dir: PathBuf,
+}
+
+/// `[broker]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// Nodes, tried in turn.
+    pub urls: Vec<String>,
+    /// AMQP heartbeat.
+    #[serde(with = "units::duration")]
+    pub heartbeat: Duration,
+    /// Limit on making a connection.
+    #[serde(with = "units::duration")]
+    pub connect_timeout: Duration,
+    /// Limit on a publish and its confirm.
+    #[serde(with = "units::duration")]
+    pub confirm_timeout: Duration,
+    /// Lanes, the first served first.
+    pub lanes: Vec<Lane>,
+    retry_tiers: Vec<String>,
+    /// Tries of one job in all.
+    pub attempts_max: u32,
+}
+
+/// `[client]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// The image of jobs that name none.
+    pub image: ImageRef,
+    /// Waiting beyond a job's own limit.
+    #[serde(with = "units::duration")]
+    pub patience: Duration,
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    /// How many `evalfleet up` starts.
+    pub count: u32,
+    /// This one's name, empty for one made up.
+    pub name: String,
+    /// Time to finish after SIGTERM.
+    #[serde(with = "units::duration")]
+    pub grace: Duration,
+    /// Effects listed in a result.
+    pub effects_max: usize,
+    /// Output kept in the result itself.
+    pub preview: ByteSize,
+}
+
+/// `[qemu]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Qemu {
+    /// The program.
+    pub binary: PathBuf,
+    /// Which accelerator.
+    pub accelerator: Accelerator,
+    /// The machine type.
+    pub machine: String,
+    /// A VM's memory.
+    pub memory: ByteSize,
+    /// A VM's processors.
+    pub cpus: u32,
+    /// The most its disk may hold.
+    pub disk_size: ByteSize,
+    /// The network of images that are reached over ssh.
+    pub network: String,
+    snapshot_dir: PathBuf,
+    /// Limit on the boot of a template.
+    #[serde(with = "units::duration")]
+    pub boot_timeout: Duration,
+    /// Limit on making a clone.
+    #[serde(with = "units::duration")]
+    pub reset_timeout: Duration,
+    /// How VMs are reset.
+    pub reset: ResetStrategy,
+    /// Image names and their files.
+    pub images: BTreeMap<String, PathBuf>,
+}
+
+/// `qemu.accelerator`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// KVM when a VM boots in it, else emulation.
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// `qemu.reset`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResetStrategy {
+    /// A new QEMU process on a copy-on-write template.
+    TemplateClone,
+    /// An internal snapshot, loaded in the same process.
+    SnapshotLoad,
+}
+
+/// `[images]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Images {
+    dir: PathBuf,
+}
+
+/// `[blobs]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blobs {
+    dir: PathBuf,
+}
+
+/// `[datomic]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Datomic {
+    /// Which database.
+    pub uri: String,
+    config: PathBuf,
+    /// The gateway.
+    pub url: String,
+    /// The file with the gateway's token.
+    pub token_file: PathBuf,
+    /// Limit on one request.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
+}
+
+/// `[recorder]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorder {
+    /// Results in a batch.
+    pub batch_count: usize,
+    /// Bytes in a batch.
+    pub batch_bytes: ByteSize,
+    /// Age of a batch.
+    #[serde(with = "units::duration")]
+    pub batch_age: Duration,
+}
+
+/// `[api]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Where it listens.
+    pub listen: String,
+    /// Where it is reached.
+    pub url: String,
+    /// The file with its token.
+    pub token_file: PathBuf,
+}
+
+/// What the settings are made from, the last winning.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// What `evalfleet up` wrote about this machine, as TOML.
+    pub endpoints: Option<String>,
+    /// The user's file, as TOML.
+    pub file: Option<String>,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Gathers the layers from this machine and builds the settings.
+    ///
+    /// # Errors
+    /// Names the file, the key or the relation that is wrong.
+    pub fn load(file: Option<&Path>) -> Result<Self, Error> {
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+        };
+        let file = file.map(read).transpose()?;
+        let environment = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let mut layers = Layers { endpoints: None, file, environment };
+        let endpoints = Self::from_layers(&layers)?.state_dir().join(ENDPOINTS_FILE);
+        if endpoints.exists() {
+            layers.endpoints = Some(read(&endpoints)?);
+        }
+        Self::from_layers(&layers)
+    }
+
+    /// Builds the settings from their layers, without a look at the machine.
+    ///
+    /// # Errors
+    /// Names the key or the relation that is wrong.
+    pub fn from_layers(layers: &Layers) -> Result<Self, Error> {
+        let toml = |text: &str| config::File::from_str(text, config::FileFormat::Toml);
+        let mut builder = config::Config::builder().add_source(toml(DEFAULT));
+        for text in layers.endpoints.iter().chain(&layers.file) {
+            builder = builder.add_source(toml(text));
+        }
+        // Only names with a section are settings; EVALFLEET_CONFIG and its like are not.
+        let variables = layers.environment.iter().filter(|(name, _)| name.contains("__")).cloned();
+        let environment = config::Environment::with_prefix("EVALFLEET")
+            .prefix_separator("_")
+            .separator("__")
+            .list_separator(",")
+            .with_list_parse_key("broker.urls")
+            .with_list_parse_key("broker.retry_tiers")
+            .with_list_parse_key("broker.lanes")
+            .try_parsing(true)
+            .source(Some(variables.collect()));
+        let settings: Self = builder.add_source(environment).build()?.try_deserialize()?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let mut wrong = Vec::new();
+        if self.broker.urls.is_empty() {
+            wrong.push("broker.urls names no node".to_owned());
+        }
+        if self.broker.lanes.is_empty() {
+            wrong.push("broker.lanes names no lane".to_owned());
+        }
+        if self.broker.attempts_max == 0 {
+            wrong.push("broker.attempts_max must be 1 or more".to_owned());
+        }
+        for tier in &self.broker.retry_tiers {
+            if let Err(error) = units::parse_duration(tier) {
+                wrong.push(format!("broker.retry_tiers: {error}"));
+            }
+        }
+        if self.broker.attempts_max > 1 && self.broker.retry_tiers.is_empty() {
+            wrong.push("broker.retry_tiers is empty although attempts_max allows retries".to_owned());
+        }
+        if self.qemu.memory < ByteSize::mib(128) {
+            wrong.push(format!("qemu.memory is {}, and a VM needs at least 128M", self.qemu.memory));
+        }
+        if !(1..=64).contains(&self.qemu.cpus) {
+            wrong.push(format!("qemu.cpus is {}, and must be between 1 and 64", self.qemu.cpus));
+        }
+        if self.recorder.batch_count == 0 || self.recorder.batch_count > 1000 {
+            wrong.push("recorder.batch_count must be between 1 and 1000".to_owned());
+        }
+        // A job may run this long, and its worker must answer before the broker takes it back.
+        let longest = evalfleet_proto::job::WALL_MAX + self.qemu.reset_timeout + self.qemu.boot_timeout;
+        if longest >= evalfleet_proto::topology::CONSUMER_TIMEOUT {
+            wrong.push(
+                "qemu.boot_timeout + qemu.reset_timeout leave a job no time before the broker takes it back"
+                    .into(),
+            );
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(Error::Relation(wrong.join("; "))) }
+    }
+
+    /// The state directory of this machine.
+    pub fn state_dir(&self) -> PathBuf {
+        or_else(&self.state.dir, || {
+            let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()));
+            let state = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty());
+            state.map_or_else(|| home().join(".local/state"), PathBuf::from).join("evalfleet")
+        })
+    }
+
+    /// Where built images are.
+    pub fn images_dir(&self) -> PathBuf {
+        or_else(&self.images.dir, || self.state_dir().join("images"))
+    }
+
+    /// Where templates of clean VMs are.
+    pub fn templates_dir(&self) -> PathBuf {
+        or_else(&self.qemu.snapshot_dir, || self.state_dir().join("templates"))
+    }
+
+    /// Where large contents are.
+    pub fn blobs_dir(&self) -> PathBuf {
+        or_else(&self.blobs.dir, || self.state_dir().join("blobs"))
+    }
+
+    /// The user's EDN file, if there is one.
+    pub fn datomic_config(&self) -> Option<&Path> {
+        Some(self.datomic.config.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
+impl Broker {
+    /// How long a job waits after its `n`th failed try, for n = 1, 2, …; the last one repeats.
+    pub fn retry_tiers(&self) -> Vec<Duration> {
+        self.retry_tiers.iter().filter_map(|tier| units::parse_duration(tier).ok()).collect()
+    }
+}
+
+fn or_else(path: &Path, default: impl FnOnce() -> PathBuf) -> PathBuf {
+    if path.as_os_str().is_empty() { default() } else { path.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;
