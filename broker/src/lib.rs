@@ -1,1 +1,29 @@
+//! RabbitMQ for evalfleet, and the only crate that names its client library.
+//!
+//! ```text
+//!            Link ── keeps one live ──▶ Session ── opens ──▶ Consumer ──▶ Delivery<P>
+//!             │                            │                                │
+//!             └── publish, until confirmed ┴──▶ Confirmed ── settles ───────┘
+//! ```
+//!
+//! A [`Session`] is one connection: it publishes, each publish awaiting its confirm, and consumes.
+//! When it breaks it is thrown away; a [`Link`] makes the next one, over a list of nodes, with waits
+//! between. A [`Delivery`] is settled only with a proof of the type its consumer was opened for: for a
+//! job that is [`Confirmed`], which only a confirmed publish yields; dropping a delivery gives it back
+//! to its queue. What messages mean is left to others.
 
+mod convert;
+mod delivery;
+mod error;
+mod inbox;
+mod link;
+mod options;
+mod session;
+mod topology;
+
+pub use delivery::{Consumer, Delivery};
+pub use error::Error;
+pub use inbox::Inbox;
+pub use link::Link;
+pub use options::Options;
+pub use session::{Confirmed, Session};

@@ -1,0 +1,79 @@
+//! What can go wrong with a broker, in words that name the cause and the fix.
+
+/// Why the broker did not do as asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// No node can be reached.
+    #[error(
+        "no RabbitMQ node answers at {nodes}: {reason}. Start one with `evalfleet up`, or name yours in broker.urls"
+    )]
+    Unreachable {
+        /// The nodes that were tried, without their passwords.
+        nodes: String,
+        /// What the last one said.
+        reason: String,
+    },
+    /// The node refuses the name or the password.
+    #[error("RabbitMQ at {node} refuses the login: check the user and password in broker.urls")]
+    Denied {
+        /// The node.
+        node: String,
+    },
+    /// An exchange or a queue is missing.
+    #[error(
+        "RabbitMQ lacks {what}: declare the topology with `evalfleet up`, or with the definitions in deploy/"
+    )]
+    Missing {
+        /// What is missing.
+        what: String,
+    },
+    /// The connection broke while something was under way: it may or may not have happened.
+    #[error("the connection to RabbitMQ broke: {0}")]
+    Broken(String),
+    /// The broker did not confirm in time.
+    #[error("RabbitMQ did not confirm {what} within {seconds} s{}", if *.blocked { ": it has blocked its publishers, most likely for lack of memory or disk space" } else { "" })]
+    Unconfirmed {
+        /// What was published.
+        what: String,
+        /// How long was waited.
+        seconds: u64,
+        /// Whether the broker has blocked its publishers.
+        blocked: bool,
+    },
+    /// The broker said no: a queue is full.
+    #[error("RabbitMQ refuses {what}: its queue is full. Start more workers, or wait")]
+    Refused {
+        /// What was published.
+        what: String,
+    },
+    /// A message larger than any may be.
+    #[error("the message has {bytes} bytes, and may have {max}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The most there may be.
+        max: usize,
+    },
+}
+
+impl Error {
+    /// Whether trying again, on a new connection, may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Broken(_) | Self::Unconfirmed { .. } | Self::Refused { .. } => {
+                true
+            }
+            Self::Denied { .. } | Self::Missing { .. } | Self::TooLarge { .. } => false,
+        }
+    }
+
+    /// Reads what lapin says of something that was under way.
+    pub(crate) fn of(error: &lapin::Error) -> Self {
+        let text = error.to_string();
+        if text.contains("NOT_FOUND") || text.contains("NOT-FOUND") {
+            let what = text.split('\'').nth(1).map_or_else(|| text.clone(), |name| format!("{name:?}"));
+            return Self::Missing { what };
+        }
+        Self::Broken(text)
+    }
+}

@@ -1,0 +1,107 @@
+//! A connection that mends itself: whoever needs the broker asks the link for a live session.
+
+use crate::{Confirmed, Error, Options, Session};
+use evalfleet_proto::envelope::Envelope;
+use evalfleet_service::retry::Delays;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// The longest wait between two tries to reach the broker.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Keeps one live [`Session`], over and over.
+#[derive(Debug)]
+pub struct Link {
+    options: Options,
+    session: Mutex<Option<Arc<Session>>>,
+    stop: CancellationToken,
+}
+
+impl Link {
+    /// A link that is not connected yet; `stop` ends every wait in it.
+    pub fn new(options: Options, stop: CancellationToken) -> Self {
+        Self { options, session: Mutex::new(None), stop }
+    }
+
+    /// Gives the live session, connecting if there is none: one try.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn try_session(&self) -> Result<Arc<Session>, Error> {
+        let mut slot = self.session.lock().await;
+        if let Some(session) = slot.as_ref().filter(|session| session.is_alive()) {
+            return Ok(session.clone());
+        }
+        let session = Arc::new(Session::connect(&self.options).await?);
+        tracing::info!(node = session.node(), "connected to the broker");
+        *slot = Some(session.clone());
+        Ok(session)
+    }
+
+    /// Gives the live session, waiting for the broker as long as it takes.
+    ///
+    /// # Errors
+    /// When the link is stopped, or the broker says what no waiting mends.
+    pub async fn session(&self) -> Result<Arc<Session>, Error> {
+        let mut delays = Delays::up_to(LONGEST_WAIT);
+        loop {
+            match self.try_session().await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "waiting for the broker");
+                    self.pause(delays.next_delay(), error).await?;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    /// Publishes one message, again and again on new sessions, until the broker holds it.
+    ///
+    /// # Errors
+    /// When the link is stopped, or the broker says what no waiting mends.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        key: &str,
+        envelope: &Envelope,
+        body: &[u8],
+    ) -> Result<Confirmed, Error> {
+        let mut delays = Delays::up_to(LONGEST_WAIT);
+        loop {
+            let session = self.session().await?;
+            match session.publish(exchange, key, envelope, body).await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "publishing again");
+                    // A channel that was opened during a change of leaders refuses for long: open another.
+                    self.forget(&session).await;
+                    self.pause(delays.next_delay(), error).await?;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    /// Throws a session away, unless another one took its place already.
+    pub async fn forget(&self, broken: &Arc<Session>) {
+        let mut slot = self.session.lock().await;
+        if slot.as_ref().is_some_and(|session| Arc::ptr_eq(session, broken)) {
+            *slot = None;
+        }
+    }
+
+    /// Ends the connection in order.
+    pub async fn close(&self) {
+        if let Some(session) = self.session.lock().await.take() {
+            session.close().await;
+        }
+    }
+
+    async fn pause(&self, wait: Duration, error: Error) -> Result<(), Error> {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => Ok(()),
+            () = self.stop.cancelled() => Err(error),
+        }
+    }
+}
