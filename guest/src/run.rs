@@ -1,0 +1,155 @@
+//! One run: a program, its streams, its process tree.
+
+use crate::cgroup::Cgroup;
+use evalfleet_proto::guest::{Exited, Run};
+use rustix::process::{Pid, PidfdFlags, WaitStatus};
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What jobs find in their environment unless they say otherwise.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("LANG", "C.UTF-8"),
+    ("TERM", "dumb"),
+    ("PYTHONUNBUFFERED", "1"),
+];
+/// How many names of left processes are told.
+const LEFT_NAMES_MAX: usize = 16;
+
+/// A run under way.
+pub(crate) struct Running {
+    pub(crate) cgroup: Cgroup,
+    pid: Pid,
+    /// Readable once the first process ended.
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) stdin: Option<OwnedFd>,
+    /// What the host sent for standard input and the program has not read.
+    pub(crate) to_stdin: VecDeque<u8>,
+    /// Whether the host has said that there is no more.
+    pub(crate) stdin_ends: bool,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+    pub(crate) status: Option<WaitStatus>,
+}
+
+/// Why a run could not begin.
+pub(crate) struct NotStarted {
+    pub(crate) error: String,
+    pub(crate) errno: i32,
+}
+
+impl NotStarted {
+    fn of(what: &str, error: &io::Error) -> Self {
+        Self { error: format!("{what}: {error}"), errno: error.raw_os_error().unwrap_or(0) }
+    }
+}
+
+/// Starts the program in a cgroup of its own, all its streams piped.
+pub(crate) fn start(number: u64, run: &Run) -> Result<Running, NotStarted> {
+    let program = run.argv.first().ok_or(NotStarted { error: "no program".to_owned(), errno: 22 })?;
+    if !Path::new(&run.cwd).is_dir() {
+        return Err(NotStarted { error: format!("there is no directory {}", run.cwd), errno: 2 });
+    }
+    let account = account(run.user.as_deref())?;
+    let mut command = Command::new(program);
+    command.args(&run.argv[1..]).current_dir(&run.cwd).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .env("HOME", &account.home)
+        .env("USER", &account.name)
+        .envs(&run.env);
+    if account.uid != 0 {
+        command.gid(account.gid).uid(account.uid);
+    }
+    let cgroup = Cgroup::make(number, run.memory).map_err(|error| NotStarted::of("cgroup", &error))?;
+    let spawned = cgroup.born_inside(|| command.spawn()).map_err(|error| NotStarted::of("cgroup", &error))?;
+    let mut child = spawned.map_err(|error| NotStarted::of(program, &error))?;
+    cgroup.limit_processes(run.processes).map_err(|error| NotStarted::of("cgroup", &error))?;
+    let pid = Pid::from_child(&child);
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK);
+    let pidfd = pidfd.map_err(|error| NotStarted::of("pidfd", &error.into()))?;
+    Ok(Running {
+        cgroup,
+        pid,
+        pidfd,
+        stdin: child.stdin.take().map(OwnedFd::from),
+        to_stdin: VecDeque::new(),
+        stdin_ends: false,
+        stdout: child.stdout.take().map(OwnedFd::from),
+        stderr: child.stderr.take().map(OwnedFd::from),
+        status: None,
+    })
+}
+
+impl Running {
+    /// Notes the status of a child that has ended, if it is the run's first process.
+    pub(crate) fn note(&mut self, pid: Pid, status: WaitStatus) {
+        if pid == self.pid {
+            self.status = Some(status);
+        }
+    }
+
+    /// Whether there is something to do for standard input: bytes to write, or its end to tell.
+    pub(crate) fn stdin_wants(&self) -> bool {
+        !self.to_stdin.is_empty() || self.stdin_ends
+    }
+
+    /// Tells who is left now that the first process is gone, and ends them.
+    pub(crate) fn sweep(&self) -> (u32, Vec<String>) {
+        let left = self.cgroup.processes();
+        let names = left.iter().take(LEFT_NAMES_MAX).map(|pid| name_of(*pid)).collect();
+        self.cgroup.kill();
+        (left.len() as u32, names)
+    }
+
+    /// Sums the run up. Only after its end.
+    pub(crate) fn exited(&self, left: u32, left_names: Vec<String>) -> Exited {
+        Exited {
+            code: self.status.and_then(WaitStatus::exit_status),
+            signal: self.status.and_then(WaitStatus::terminating_signal),
+            cpu_user_us: self.cgroup.counter("cpu.stat", "user_usec"),
+            cpu_system_us: self.cgroup.counter("cpu.stat", "system_usec"),
+            memory_peak: self.cgroup.number("memory.peak"),
+            oom_kills: self.cgroup.counter("memory.events", "oom_kill"),
+            fork_denials: self.cgroup.counter("pids.events", "max"),
+            left,
+            left_names,
+        }
+    }
+}
+
+fn name_of(pid: Pid) -> String {
+    let path = format!("/proc/{}/comm", pid.as_raw_nonzero());
+    fs::read_to_string(path).map_or_else(|_| "?".to_owned(), |name| name.trim().to_owned())
+}
+
+struct Account {
+    name: String,
+    uid: u32,
+    gid: u32,
+    home: String,
+}
+
+/// Looks a user up in the guest's own /etc/passwd.
+fn account(user: Option<&str>) -> Result<Account, NotStarted> {
+    let Some(user) = user else {
+        return Ok(Account { name: "root".to_owned(), uid: 0, gid: 0, home: "/root".to_owned() });
+    };
+    let passwd = fs::read_to_string("/etc/passwd").map_err(|error| NotStarted::of("/etc/passwd", &error))?;
+    let found = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| *name == user)?.to_owned();
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let home = fields.nth(1)?.to_owned();
+        Some(Account { name, uid, gid, home })
+    });
+    found.ok_or_else(|| NotStarted { error: format!("the image has no user {user:?}"), errno: 2 })
+}

@@ -1,0 +1,37 @@
+//! The first moments of a clone: it takes the time, fresh randomness and a name of its own.
+
+use crate::entropy;
+use evalfleet_proto::guest::{Awake, Hello};
+use rustix::time::{ClockId, Timespec};
+
+const NANOS: u64 = 1_000_000_000;
+
+/// Does as the greeting says, and tells what did not work: the host decides whether that matters.
+pub(crate) fn wake(hello: Hello) -> Awake {
+    let mut errors = Vec::new();
+    let time = Timespec { tv_sec: (hello.clock_ns / NANOS) as i64, tv_nsec: (hello.clock_ns % NANOS) as i64 };
+    if let Err(error) = rustix::time::clock_settime(ClockId::Realtime, time) {
+        errors.push(format!("clock: {error}"));
+    }
+    if let Err(error) = entropy::feed(&hello.entropy) {
+        errors.push(format!("entropy: {error}"));
+    }
+    if let Err(error) = rustix::system::sethostname(hello.hostname.as_bytes()) {
+        errors.push(format!("hostname: {error}"));
+    }
+    let random = entropy::draw::<32>().map_or_else(
+        |error| {
+            errors.push(format!("random: {error}"));
+            Vec::new()
+        },
+        |bytes| bytes.to_vec(),
+    );
+    let now = rustix::time::clock_gettime(ClockId::Realtime);
+    Awake {
+        nonce: hello.nonce,
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        random,
+        clock_ns: now.tv_sec as u64 * NANOS + now.tv_nsec as u64,
+        errors,
+    }
+}
