@@ -161,6 +161,29 @@ impl Session {
         Ok(taken)
     }
 
+    /// Waits for one message out of `queues`, those named first before the others.
+    ///
+    /// As long as there is work a message is fetched; only when all are empty consumers wait on them,
+    /// and they are gone again when one has delivered. So nobody ever holds a second message that
+    /// another worker could be at.
+    ///
+    /// # Errors
+    /// When a queue is missing or the connection broke.
+    pub async fn next_of<P>(&self, queues: &[String]) -> Result<crate::Delivery<P>, Error> {
+        for queue in queues {
+            if let Some(delivery) = self.take(queue, 1).await?.pop() {
+                return Ok(delivery);
+            }
+        }
+        let mut consumers = Vec::new();
+        for queue in queues {
+            consumers.push(self.consume::<P>(queue, 1).await?);
+        }
+        let waits = consumers.iter_mut().map(|consumer| Box::pin(consumer.next()));
+        let (first, _, _) = futures::future::select_all(waits).await;
+        first
+    }
+
     /// Counts the messages of `queue` that wait, and its consumers.
     ///
     /// # Errors

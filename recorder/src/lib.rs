@@ -1,1 +1,20 @@
+//! The recorder: takes evaluations off the broker and batches them into Datomic.
+//!
+//! ```text
+//! results ──▶ batch ──full, large or old──▶ facts ──▶ one transaction ──committed──▶ settled
+//!                                                          │ refused for good
+//!                                                          └──▶ halves, until the culprit is alone: a dead letter
+//! ```
+//!
+//! [`batch`], [`facts`] and [`history`] are pure; [`service`] moves. A result is settled only with a
+//! [`proof::Recorded`], which only a committed transaction or a confirmed dead letter makes. Questions
+//! are left to others.
 
+pub mod batch;
+pub mod facts;
+pub mod history;
+pub mod proof;
+
+pub mod import;
+pub mod service;
+pub mod store;

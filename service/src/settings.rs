@@ -29,6 +29,16 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A part's token cannot be read.
+    #[error(
+        "cannot read the token {path}: {source}. `evalfleet up` writes one; else name yours in datomic.token_file"
+    )]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A layer does not fit.
     #[error("configuration: {0}. `evalfleet doctor --settings` prints every setting with its default")]
     Invalid(#[from] config::ConfigError),
@@ -350,6 +360,18 @@ impl Settings {
     /// The user's EDN file, if there is one.
     pub fn datomic_config(&self) -> Option<&Path> {
         Some(self.datomic.config.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
+impl Datomic {
+    /// Reads the gateway's token.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub fn token(&self) -> Result<String, Error> {
+        let read = std::fs::read_to_string(&self.token_file);
+        let text = read.map_err(|source| Error::Token { path: self.token_file.clone(), source })?;
+        Ok(text.trim().to_owned())
     }
 }
 

@@ -1,0 +1,42 @@
+# `make demo` and `make test` are all a newcomer needs; both install what is missing first.
+
+CARGO ?= cargo
+# The VMs' agent is a static program, so it is built for a named target with flags of its own.
+GUEST_TARGET := x86_64-unknown-linux-gnu
+GUEST_FLAGS := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static'
+export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
+
+.PHONY: help setup build demo test test-unit test-e2e lint bench clean
+
+help: ## Say what there is to make.
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: ## Install what this machine lacks (asks for sudo only where it must).
+	@deploy/setup.sh
+
+build: setup ## Build the programs, the agent and the Datomic gateway.
+	@datomic/build.sh
+	$(GUEST_FLAGS) $(CARGO) build --locked --quiet --profile guest --package evalfleet-guest --target $(GUEST_TARGET)
+	$(CARGO) build --locked --workspace
+
+demo: build ## Run the main job end to end, on real parts, and stop what was started.
+	@deploy/demo.sh
+
+test: build test-unit test-e2e ## Pass all tests: pure ones, then the whole on real parts.
+
+test-unit: ## Unit, property and golden tests: no broker, no VM.
+	$(CARGO) test --locked --workspace --exclude evalfleet-tests --quiet
+
+test-e2e: ## The whole on real RabbitMQ, QEMU and Datomic.
+	$(CARGO) test --locked --package evalfleet-tests -- --test-threads=1
+
+lint: ## Formatting and clippy, as changes are expected to pass them.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+bench: build ## Measure; results go to bench/results/.
+	$(CARGO) run --locked --release --package evalfleet-bench
+
+clean: ## Remove what was built; state directories stay.
+	$(CARGO) clean
+	rm -rf datomic/target

@@ -1,0 +1,13 @@
+# The Datomic gateway.
+FROM maven:3-eclipse-temurin-21 AS build
+WORKDIR /gateway
+COPY . .
+RUN ./build.sh
+
+FROM eclipse-temurin:21-jre
+RUN useradd --system --create-home --home-dir /var/lib/datomic datomic
+COPY --from=build --chown=datomic /gateway /gateway
+USER datomic
+ENTRYPOINT ["/gateway/run.sh"]
+CMD ["--host", "0.0.0.0", "--port", "8701", "--uri", "datomic:local://gemini-eval", \
+     "--storage-dir", "/var/lib/datomic", "--token-file", "/run/secrets/evalfleet"]

@@ -1,0 +1,173 @@
+//! The questions that the API puts to the history.
+
+use crate::json::json;
+use crate::problem::Problem;
+use evalfleet_datomic::edn::Value;
+use evalfleet_datomic::guard::{self, Question};
+use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Status, View};
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::ids::Sha256;
+use evalfleet_service::blobs::Blobs;
+use serde_json::{Value as Json, json as object};
+
+/// How far back "recent" looks: a page is no scan of everything.
+const RECENT: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
+/// The most evaluations that are looked at to find the newest.
+const RECENT_MAX: u32 = 100_000;
+
+/// The history, for reading.
+#[derive(Debug, Clone)]
+pub struct History {
+    client: Client,
+    blobs: Blobs,
+}
+
+/// Something out of the history, and the transaction that it stands on.
+#[derive(Debug, Clone)]
+pub struct Found<T> {
+    /// What.
+    pub what: T,
+    /// The newest transaction when it was answered.
+    pub basis_t: u64,
+}
+
+/// A view of the history as of a moment, or as it is now.
+pub fn view(as_of: Option<Timestamp>) -> View {
+    View { as_of: as_of.map(Into::into), ..View::default() }
+}
+
+impl History {
+    /// The history behind `client`, with its documents in `blobs`.
+    pub fn new(client: Client, blobs: Blobs) -> Self {
+        Self { client, blobs }
+    }
+
+    /// Whether the store answers.
+    pub async fn health(&self) -> Result<Json, Problem> {
+        let health = self.client.health().await.map_err(problem)?;
+        let status = match health.status {
+            Status::Ready => "ready",
+            Status::Opening => "opening",
+            Status::Failed => "failed",
+        };
+        Ok(object!({ "status": status, "uri": health.uri, "driver": health.driver, "basis_t": health.basis_t,
+            "durable": health.durable, "note": health.note, "last_error": health.last_error }))
+    }
+
+    /// One evaluation: its document, or, where it has none (an imported batch), its facts.
+    ///
+    /// # Errors
+    /// When there is none, or none was known at that moment.
+    pub async fn evaluation(&self, id: &str, as_of: Option<Timestamp>) -> Result<Found<Json>, Problem> {
+        let basis_t = self.client.health().await.map_err(problem)?.basis_t.unwrap_or(0);
+        let key = Entity::Lookup("evaluation/id".to_owned(), Value::Str(id.to_owned()));
+        let pattern = "[* {:evaluation/function-calls [*]} {:evaluation/batch [:evaluation/id]} {:evaluation/worker [:worker/id]} \
+                       {:evaluation/image [:image/digest]}]";
+        let facts = self.client.pull(pattern, &key, view(as_of)).await.map_err(problem)?;
+        let absent = || {
+            Problem::not_found(format!(
+                "no evaluation {id}{}",
+                as_of.map_or(String::new(), |at| format!(" was known at {at}"))
+            ))
+        };
+        let facts = facts.filter(|facts| facts.get("evaluation/kind").is_some()).ok_or_else(absent)?;
+        let what = match facts.get("evaluation/document").and_then(Value::as_str) {
+            Some(key) => self.document(key).await?,
+            None => json(&facts),
+        };
+        Ok(Found { what, basis_t })
+    }
+
+    async fn document(&self, key: &str) -> Result<Json, Problem> {
+        let key: Sha256 = key.parse().map_err(|error| Problem::damaged(format!("{error}")))?;
+        let bytes = self.blobs.get(key).await.map_err(|error| Problem::damaged(error.to_string()))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Problem::damaged(format!("the document {key} is no JSON: {error}")))
+    }
+
+    /// The newest evaluations of the last thirty days, newest first, in a few words each.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn recent(&self, limit: usize, as_of: Option<Timestamp>) -> Result<Found<Vec<Json>>, Problem> {
+        let until = as_of.unwrap_or_else(Timestamp::now);
+        let from = Value::Inst(until.checked_sub(RECENT).unwrap_or(Timestamp::UNIX_EPOCH));
+        let query = "[:find ?e ?id ?at ?kind ?status ?rate :keys e id timestamp kind status success_rate :in $ ?from \
+                     :where [?e :evaluation/timestamp ?at] [(>= ?at ?from)] [?e :evaluation/id ?id] [?e :evaluation/kind ?kind] \
+                     [(get-else $ ?e :evaluation/status :none) ?status] [(get-else $ ?e :evaluation/success-rate -1.0) ?rate]]";
+        let answer = self.ask(query, &[from.to_string()], as_of, RECENT_MAX).await?;
+        let mut rows: Vec<&Value> = answer.rows.iter().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.get("timestamp").and_then(Value::as_inst)));
+        Ok(Found { what: rows.into_iter().take(limit).map(brief).collect(), basis_t: answer.basis_t })
+    }
+
+    /// A question that a person wrote: only what the grammar lists is asked.
+    ///
+    /// # Errors
+    /// When it is refused, or exceeds a bound.
+    pub async fn question(
+        &self,
+        text: &str,
+        arguments: &[String],
+        as_of: Option<Timestamp>,
+        bounds: Bounds,
+    ) -> Result<Answer, Problem> {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut question =
+            guard::check(text, &arguments).map_err(|refusal| Problem::refused(refusal.to_string()))?;
+        if as_of.is_some() {
+            question =
+                question.with_view(view(as_of)).map_err(|refusal| Problem::refused(refusal.to_string()))?;
+        }
+        self.client.query(&question, bounds).await.map_err(problem)
+    }
+
+    async fn ask(
+        &self,
+        query: &str,
+        arguments: &[String],
+        as_of: Option<Timestamp>,
+        rows_max: u32,
+    ) -> Result<Answer, Problem> {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let defect = |refusal: guard::Refusal| Problem::damaged(format!("a question of our own: {refusal}"));
+        let question: Question =
+            guard::check(query, &arguments).map_err(defect)?.with_view(view(as_of)).map_err(defect)?;
+        self.client.query(&question, Bounds { rows_max, ..Bounds::default() }).await.map_err(problem)
+    }
+}
+
+/// One line of a list: our own words for what a query needs placeholders for.
+fn brief(row: &Value) -> Json {
+    let mut brief = json(row);
+    if let Some(fields) = brief.as_object_mut() {
+        fields.remove("e");
+        for name in ["kind", "status"] {
+            let word = fields
+                .get(name)
+                .and_then(Json::as_str)
+                .map(|word| word.trim_start_matches(':').replace('-', "_"));
+            let word = word.filter(|word| word != "none");
+            fields.insert(name.to_owned(), word.map_or(Json::Null, Json::String));
+        }
+        if fields.get("success_rate").and_then(Json::as_f64).is_some_and(|rate| rate < 0.0) {
+            fields.insert("success_rate".to_owned(), Json::Null);
+        }
+    }
+    brief
+}
+
+/// What the store's errors mean to whoever asked.
+pub fn problem(error: Error) -> Problem {
+    let text = error.to_string();
+    match error {
+        Error::Guard(_) | Error::Refused { .. } => Problem::refused(text),
+        Error::TimedOut { .. } | Error::TooLarge { .. } | Error::Busy { .. } => Problem::too_much(text),
+        Error::Unreachable { .. }
+        | Error::Opening { .. }
+        | Error::Failed { .. }
+        | Error::Unauthorized { .. }
+        | Error::Broken { .. } => Problem::unavailable(text),
+        Error::TooOld { .. } | Error::Defect { .. } => Problem::damaged(text),
+    }
+}

@@ -1,0 +1,280 @@
+//! From an evaluation to facts: the maps of one transaction. Pure.
+//!
+//! An evaluation is at most about forty datoms: what queries ask for. The full document stays in the
+//! blob store under the hash that `:evaluation/document` holds. Every component has an identity derived
+//! from the job's, so that recording the same result again adds nothing. What is absent is not written.
+
+use crate::history::Imported;
+use evalfleet_datomic::edn::Value;
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::effect::{Change, Effect};
+use evalfleet_proto::evaluation::{Call, Evaluation, Output};
+use evalfleet_proto::ids::Sha256;
+use evalfleet_proto::status::Status;
+use std::time::Duration;
+
+/// The version of this mapping, noted on every transaction.
+pub const VERSION: i64 = 1;
+/// Texts longer than this are cut: Datomic Local takes 4096 characters, people read fewer.
+const TEXT_MAX: usize = 1000;
+/// How many labels of an evaluation become facts besides those with attributes of their own.
+const LABELS_MAX: usize = 8;
+
+/// A map under construction.
+struct Facts(Vec<(Value, Value)>);
+
+impl Facts {
+    fn of(identity: &str, value: impl Into<String>) -> Self {
+        Self(vec![(Value::keyword(identity), Value::Str(value.into()))])
+    }
+
+    fn put(mut self, attribute: &str, value: Value) -> Self {
+        self.0.push((Value::keyword(attribute), value));
+        self
+    }
+
+    fn maybe(self, attribute: &str, value: Option<Value>) -> Self {
+        match value {
+            Some(value) => self.put(attribute, value),
+            None => self,
+        }
+    }
+
+    fn text(self, attribute: &str, value: &str) -> Self {
+        if value.is_empty() { self } else { self.put(attribute, Value::Str(cut(value))) }
+    }
+
+    fn count(self, attribute: &str, value: u64) -> Self {
+        if value == 0 {
+            self
+        } else {
+            self.put(attribute, Value::Int(i64::try_from(value).unwrap_or(i64::MAX)))
+        }
+    }
+
+    fn time(self, attribute: &str, value: Duration) -> Self {
+        self.count(attribute, value.as_micros() as u64)
+    }
+
+    fn many(self, attribute: &str, values: Vec<Value>) -> Self {
+        if values.is_empty() { self } else { self.put(attribute, Value::Vector(values)) }
+    }
+
+    /// The event time, and its day in UTC.
+    fn at(self, time: Timestamp) -> Self {
+        self.put("evaluation/timestamp", Value::Inst(time))
+            .put("evaluation/day", Value::Str(time.strftime("%Y-%m-%d").to_string()))
+    }
+
+    fn done(self) -> Value {
+        Value::Map(self.0)
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().filter(|letter| *letter != '\0').take(TEXT_MAX).collect()
+}
+
+/// A word as Datomic's people write it: `timed_out` is `:timed-out`.
+fn word(word: &str) -> Value {
+    Value::keyword(word.replace('_', "-"))
+}
+
+fn one_of(identity: &str, value: impl Into<String>) -> Value {
+    Facts::of(identity, value).done()
+}
+
+/// The facts of one evaluation whose document is kept under `document`.
+pub fn evaluation(evaluation: &Evaluation, document: Sha256) -> Vec<Value> {
+    let id = evaluation.id.to_string();
+    let label = |name: &str| evaluation.labels.get(name).filter(|value| !value.is_empty());
+    let place = &evaluation.provenance;
+    let worker = Facts::of("worker/id", place.worker.clone()).text("worker/host", &place.host).done();
+    let suite_case = |case: &String| format!("{}/{case}", label("suite").map_or("", String::as_str));
+    // A job of a batch leaves the model to the batch, so that a query by model lists runs, not their parts.
+    let model = label("model").filter(|_| evaluation.batch.is_none());
+    let facts = Facts::of("evaluation/id", id.clone())
+        .put("evaluation/kind", word(&evaluation.kind))
+        .put("evaluation/status", word(evaluation.status.as_str()))
+        .maybe("evaluation/cause", evaluation.cause.map(|cause| word(cause.as_str())))
+        .maybe("evaluation/success-rate", evaluation.success_rate.map(Value::Float))
+        .maybe("evaluation/model", model.map(|model| Value::Str(cut(model))))
+        .at(evaluation.finished)
+        .put("evaluation/document", Value::Str(document.to_string()))
+        .put("evaluation/attempt", Value::Int(i64::from(place.attempt)))
+        .put("evaluation/worker", worker)
+        .maybe("evaluation/image", place.image.clone().map(|digest| one_of("image/digest", digest)))
+        .maybe("evaluation/accelerator", place.accelerator.as_deref().map(word))
+        .maybe(
+            "evaluation/batch",
+            evaluation.batch.as_ref().map(|batch| one_of("evaluation/id", batch.to_string())),
+        )
+        .maybe("evaluation/run", label("run").map(|run| one_of("run/id", cut(run))))
+        .maybe("evaluation/suite", label("suite").map(|suite| one_of("suite/name", cut(suite))))
+        .maybe("evaluation/case", label("case").map(|case| one_of("case/id", cut(&suite_case(case)))))
+        .maybe("evaluation/replay-of", evaluation.replay_of.map(|of| one_of("evaluation/id", of.to_string())))
+        .maybe("evaluation/exit-code", evaluation.exit_code.map(|code| Value::Int(i64::from(code))))
+        .maybe("evaluation/signal", evaluation.signal.map(|signal| Value::Int(i64::from(signal))))
+        .text("evaluation/error", evaluation.evidence.first().map_or("", |evidence| &evidence.message))
+        .many("evaluation/labels", labels(evaluation));
+    let facts = outputs(measures(facts, evaluation), "stdout", &evaluation.stdout);
+    let facts = effects(outputs(facts, "stderr", &evaluation.stderr), &evaluation.effects);
+    let calls = evaluation.calls.iter().enumerate().map(|(index, made)| call(&id, index, made)).collect();
+    let mut all = vec![facts.many("evaluation/function-calls", calls).done()];
+    if evaluation.status == Status::Dead {
+        all.push(dead_letter(evaluation));
+    }
+    all
+}
+
+fn measures(facts: Facts, evaluation: &Evaluation) -> Facts {
+    let (used, spent) = (&evaluation.metrics, &evaluation.timings);
+    let duration: Duration =
+        evaluation.finished.duration_since(evaluation.submitted).try_into().unwrap_or(Duration::ZERO);
+    facts
+        .time("evaluation/wall-us", used.wall)
+        .time("evaluation/cpu-user-us", used.cpu_user)
+        .time("evaluation/cpu-system-us", used.cpu_system)
+        .count("evaluation/memory-peak-bytes", used.memory_peak_bytes)
+        .count("evaluation/disk-read-bytes", used.disk_read_bytes)
+        .count("evaluation/disk-written-bytes", used.disk_written_bytes)
+        .count("evaluation/net-rx-bytes", used.net_rx_bytes)
+        .count("evaluation/net-tx-bytes", used.net_tx_bytes)
+        .time("evaluation/duration-us", duration)
+        .time("evaluation/queued-us", spent.queued)
+        .time("evaluation/claim-us", spent.claim)
+        .time("evaluation/run-us", spent.run)
+        .time("evaluation/effects-us", spent.effects)
+        .time("evaluation/report-us", spent.report)
+        .time(
+            "evaluation/reset-us",
+            evaluation.provenance.reset.as_ref().map_or(Duration::ZERO, |reset| reset.took),
+        )
+}
+
+fn outputs(facts: Facts, stream: &str, output: &Output) -> Facts {
+    if output.bytes == 0 {
+        return facts;
+    }
+    facts
+        .count(&format!("evaluation/{stream}-bytes"), output.bytes)
+        .maybe(&format!("evaluation/{stream}-sha256"), output.sha256.map(|hash| Value::Str(hash.to_string())))
+        .text(&format!("evaluation/{stream}-preview"), &output.text)
+}
+
+fn effects(facts: Facts, effects: &[Effect]) -> Facts {
+    let count = |change: Change| effects.iter().filter(|effect| effect.change == change).count() as u64;
+    facts
+        .count("evaluation/effects-created", count(Change::Created))
+        .count("evaluation/effects-changed", count(Change::Changed))
+        .count("evaluation/effects-deleted", count(Change::Deleted))
+        .count("evaluation/effects-replaced", count(Change::Replaced))
+        .count(
+            "evaluation/effects-unexpected",
+            effects.iter().filter(|effect| !effect.expected).count() as u64,
+        )
+}
+
+fn call(id: &str, index: usize, call: &Call) -> Value {
+    Facts::of("function-call/id", format!("{id}/call/{index}"))
+        .text("function-call/name", &call.name)
+        .maybe("function-call/success-rate", call.success_rate.map(Value::Float))
+        .time("function-call/duration-us", call.duration)
+        .maybe("function-call/exit-code", call.exit_code.map(|code| Value::Int(i64::from(code))))
+        .done()
+}
+
+fn labels(evaluation: &Evaluation) -> Vec<Value> {
+    const OWN: [&str; 4] = ["model", "run", "suite", "case"];
+    let others = evaluation.labels.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
+    others.take(LABELS_MAX).map(|(name, value)| Value::Str(cut(&format!("{name}={value}")))).collect()
+}
+
+fn dead_letter(evaluation: &Evaluation) -> Value {
+    let id = evaluation.id.to_string();
+    let reason = if evaluation.attempts.is_empty() { "poison" } else { "attempts-spent" };
+    Facts::of("dead-letter/id", id.clone())
+        .put("dead-letter/job", Value::Str(id.clone()))
+        .put("dead-letter/evaluation", one_of("evaluation/id", id))
+        .put("dead-letter/reason", word(reason))
+        .put("dead-letter/kind", word(&evaluation.kind))
+        .put("dead-letter/timestamp", Value::Inst(evaluation.finished))
+        .count("dead-letter/attempts", evaluation.attempts.len() as u64)
+        .text("dead-letter/last-error", evaluation.evidence.last().map_or("", |evidence| &evidence.message))
+        .done()
+}
+
+/// What a batch of jobs has come to so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Jobs recorded.
+    pub total: u64,
+    /// Those that passed.
+    pub passed: u64,
+    /// Those that failed for no fault of theirs.
+    pub infrastructure: u64,
+}
+
+/// The facts of a batch whose jobs have come to `sum`.
+pub fn batch(id: &str, sum: Sum, model: Option<&str>, now: Timestamp) -> Value {
+    let tested = sum.total.saturating_sub(sum.infrastructure);
+    let rate = |of: u64| (of > 0).then(|| Value::Float(sum.passed as f64 / of as f64));
+    Facts::of("evaluation/id", id)
+        .put("evaluation/kind", word("batch"))
+        .maybe("evaluation/success-rate", rate(sum.total))
+        .maybe("evaluation/success-rate-adjusted", rate(tested))
+        .maybe("evaluation/model", model.map(|model| Value::Str(cut(model))))
+        .at(now)
+        .put("evaluation/total", Value::Int(sum.total as i64))
+        .put("evaluation/passed", Value::Int(sum.passed as i64))
+        .put("evaluation/failed", Value::Int((sum.total - sum.passed) as i64))
+        .put("evaluation/infrastructure-faults", Value::Int(sum.infrastructure as i64))
+        .done()
+}
+
+/// The facts of an imported batch: the batch itself, its functions, its questions.
+pub fn imported(batch: &Imported) -> Vec<Value> {
+    let faults = batch.file.results.iter().filter(|question| question.is_infrastructure()).count() as u64;
+    let calls = batch.functions.iter().enumerate().map(|(index, (name, tally))| {
+        Facts::of("function-call/id", format!("{}/call/{index}", batch.id))
+            .text("function-call/name", name)
+            .put("function-call/success-rate", Value::Float(tally.rate()))
+            .count("function-call/count", tally.calls)
+            .count("function-call/failures", tally.calls - tally.successes)
+            .done()
+    });
+    let whole = Facts::of("evaluation/id", batch.id.clone())
+        .put("evaluation/kind", word("batch"))
+        .put("evaluation/success-rate", Value::Float(batch.file.success_rate))
+        .maybe("evaluation/success-rate-adjusted", batch.adjusted_rate.map(Value::Float))
+        .text("evaluation/model", &batch.file.model)
+        .at(batch.at)
+        .put("evaluation/total", Value::Int(batch.file.total_questions as i64))
+        .put("evaluation/passed", Value::Int(batch.file.successful as i64))
+        .put("evaluation/failed", Value::Int(batch.file.failed as i64))
+        .put("evaluation/infrastructure-faults", Value::Int(faults as i64))
+        .put(
+            "evaluation/labels",
+            Value::Vector(vec![Value::Str(cut(&format!("batch_id={}", batch.file.batch_id)))]),
+        )
+        .many("evaluation/function-calls", calls.collect())
+        .done();
+    // Questions carry no rate and no time of their own: queries over rates list batches, not their parts.
+    let questions = batch.file.results.iter().map(|question| {
+        let status = if question.success { "passed" } else { "failed" };
+        let cause = if question.is_infrastructure() { "infrastructure" } else { "subject" };
+        let tools = |tools: &[String]| tools.iter().map(|tool| Value::Str(cut(tool))).collect();
+        Facts::of("evaluation/id", format!("{}/{}", batch.id, question.question_id))
+            .put("evaluation/kind", word("question"))
+            .put("evaluation/batch", one_of("evaluation/id", batch.id.clone()))
+            .put("evaluation/status", word(status))
+            .maybe("evaluation/cause", (!question.success).then(|| word(cause)))
+            .text("evaluation/question", &question.question)
+            .many("evaluation/expected-tools", tools(&question.expected_tools))
+            .many("evaluation/actual-tools", tools(&question.actual_tools))
+            .time("evaluation/response-us", Duration::from_millis(question.response_time_ms))
+            .text("evaluation/error", question.error.as_deref().unwrap_or(""))
+            .done()
+    });
+    std::iter::once(whole).chain(questions).collect()
+}

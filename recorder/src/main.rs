@@ -1,0 +1,75 @@
+//! `evalfleet-recorder`: batches evaluations into Datomic.
+
+use clap::Parser;
+use evalfleet_broker::{Link, Options};
+use evalfleet_datomic::{Client, Config};
+use evalfleet_proto::status::Exit;
+use evalfleet_recorder::service::Service;
+use evalfleet_recorder::store::Store;
+use evalfleet_service::blobs::Blobs;
+use evalfleet_service::settings::Settings;
+use evalfleet_service::{VERSION, logging, ready, shutdown};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the store may take to open: Datomic Local replays its whole log.
+const OPENING: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Debug, Parser)]
+#[command(name = "evalfleet-recorder", version = VERSION, about = "Batches evaluations into Datomic")]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, env = "EVALFLEET_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::init();
+    let settings = match Settings::load(arguments.config.as_deref()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Exit::Usage.code().into();
+        }
+    };
+    match record(&settings).await {
+        Ok(()) => Exit::Passed.code().into(),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Exit::Unreachable.code().into()
+        }
+    }
+}
+
+async fn record(settings: &Settings) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let name = format!("recorder-{}", std::process::id());
+    tracing::info!(version = VERSION, name, "starting");
+    let mut config = Config::new(&settings.datomic.url, settings.datomic.token()?);
+    config.request_timeout = settings.datomic.timeout;
+    let client = Client::new(config)?;
+    let opening = client.wait_ready(OPENING, |waiting| tracing::debug!(?waiting, "waiting for the store"));
+    let health = tokio::select! {
+        health = opening => health?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    if let Some(note) = &health.note {
+        tracing::warn!(uri = health.uri, "{note}");
+    }
+    let store = Store::new(client, Blobs::in_dir(&settings.blobs_dir())?);
+    let link = Arc::new(Link::new(Options::new(&settings.broker, name.as_str()), stop.clone()));
+    tokio::select! {
+        session = link.session() => drop(session?),
+        () = stop.cancelled() => return Ok(()),
+    }
+    ready::announce(settings)?;
+    tracing::info!(uri = health.uri, "ready for results");
+    Service::new(link.clone(), store, &settings.recorder, name, stop).serve().await?;
+    link.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! The history as the recorder writes it: documents first, then the facts that point to them.
+
+use crate::facts::{self, Sum};
+use evalfleet_datomic::edn::Value;
+use evalfleet_datomic::{Batch, Bounds, Client, Error as Refusal, Transacted, guard};
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_proto::ids::{BatchId, JobId, Sha256};
+use evalfleet_proto::wire;
+use evalfleet_service::blobs::{self, Blobs};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// Why something was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store's own.
+    #[error(transparent)]
+    Store(#[from] Refusal),
+    /// The blob store's.
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
+    /// Something that has no JSON.
+    #[error("a result has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// Whether waiting may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            // A full disk is mended by people, and nothing is lost while they do.
+            Self::Blobs(_) => true,
+            Self::Store(error) => error.is_transient(),
+            Self::Json(_) => false,
+        }
+    }
+
+    /// Whether it is about what was to be recorded, and not about the store.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Store(error) => {
+                matches!(error, Refusal::Refused { .. } | Refusal::TooLarge { .. } | Refusal::TooOld { .. })
+            }
+            Self::Json(_) => true,
+            Self::Blobs(_) => false,
+        }
+    }
+}
+
+/// The history, for writing.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+    blobs: Blobs,
+}
+
+impl Store {
+    /// The history behind `client`, with its documents in `blobs`.
+    pub fn new(client: Client, blobs: Blobs) -> Self {
+        Self { client, blobs }
+    }
+
+    /// Records evaluations in one transaction. The first result of a job stands: one that comes later,
+    /// from a second delivery, is passed over.
+    ///
+    /// # Errors
+    /// When the store refuses, or cannot be reached: then nothing is known, and the same call asks.
+    pub async fn record(&self, evaluations: &[&Evaluation]) -> Result<Transacted, Error> {
+        let mut seen = self.known(evaluations).await?;
+        let mut tx_data = Vec::new();
+        for evaluation in evaluations {
+            if seen.insert(evaluation.id) {
+                let document = self.blobs.put(serde_json::to_vec(evaluation)?).await?;
+                tx_data.extend(facts::evaluation(evaluation, document));
+            }
+        }
+        let batch = Batch { id: batch_id(evaluations), tx_data, tx_instant: None };
+        let transacted = self.client.transact(&batch).await?;
+        self.sum_up(evaluations, transacted.basis_t).await?;
+        Ok(transacted)
+    }
+
+    /// The jobs among `evaluations` that have a result already.
+    async fn known(&self, evaluations: &[&Evaluation]) -> Result<HashSet<JobId>, Error> {
+        let ids = evaluations.iter().map(|evaluation| Value::Str(evaluation.id.to_string())).collect();
+        let query = "[:find ?id :in $ [?id ...] :where [?e :evaluation/id ?id] [?e :evaluation/document _]]";
+        let rows = self.ask(query, &[Value::Vector(ids)]).await?;
+        Ok(rows.iter().filter_map(|row| row.as_vector()?.first()?.as_str()?.parse().ok()).collect())
+    }
+
+    /// Brings the batches that these evaluations belong to up to date: a batch is an evaluation whose rate
+    /// sums its jobs. Done again after a crash, since the results are not acknowledged before.
+    async fn sum_up(&self, evaluations: &[&Evaluation], basis_t: u64) -> Result<(), Error> {
+        let batches: BTreeSet<&BatchId> =
+            evaluations.iter().filter_map(|evaluation| evaluation.batch.as_ref()).collect();
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let mut models: BTreeMap<&BatchId, &str> = BTreeMap::new();
+        for evaluation in evaluations {
+            if let (Some(batch), Some(model)) = (&evaluation.batch, evaluation.labels.get("model")) {
+                models.insert(batch, model);
+            }
+        }
+        let mut tx_data = Vec::new();
+        for batch in batches {
+            let sum = self.sum(batch).await?;
+            tx_data.push(facts::batch(&batch.to_string(), sum, models.get(batch).copied(), now));
+        }
+        let id = format!("sum/{basis_t}/{}", batch_id(evaluations));
+        self.client.transact(&Batch { id, tx_data, tx_instant: None }).await?;
+        Ok(())
+    }
+
+    async fn sum(&self, batch: &BatchId) -> Result<Sum, Error> {
+        let query = "[:find ?e ?status ?cause :in $ ?batch :where [?b :evaluation/id ?batch] [?e :evaluation/batch ?b] \
+                     [?e :evaluation/status ?status] [(get-else $ ?e :evaluation/cause :none) ?cause]]";
+        let rows = self.ask(query, &[Value::Str(batch.to_string())]).await?;
+        let mut sum = Sum::default();
+        for row in &rows {
+            let word = |at: usize| {
+                row.as_vector().and_then(|row| row.get(at)).and_then(Value::as_keyword).unwrap_or_default()
+            };
+            sum.total += 1;
+            sum.passed += u64::from(word(1) == "passed");
+            sum.infrastructure += u64::from(word(2) == "infrastructure");
+        }
+        Ok(sum)
+    }
+
+    /// Writes a batch of imported history, at its own time if the store still can.
+    ///
+    /// Tells whether it could.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub async fn import(
+        &self,
+        id: &str,
+        tx_data: Vec<Value>,
+        at: Timestamp,
+    ) -> Result<(Transacted, bool), Error> {
+        let batch = Batch { id: format!("import/{id}"), tx_data, tx_instant: Some(at) };
+        match self.client.transact(&batch).await {
+            Ok(transacted) => Ok((transacted, true)),
+            // Something newer is recorded already, and time in the log only goes on.
+            Err(Refusal::TooOld { .. }) => {
+                let transacted = self.client.transact(&Batch { tx_instant: None, ..batch }).await?;
+                Ok((transacted, false))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn ask(&self, query: &str, arguments: &[Value]) -> Result<Vec<Value>, Error> {
+        let texts: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let question = guard::check(query, &texts).map_err(Refusal::from)?;
+        let bounds = Bounds { rows_max: 100_000, ..Bounds::default() };
+        Ok(self.client.query(&question, bounds).await?.rows)
+    }
+}
+
+/// The same results, the same name: whoever sends them again is told so.
+fn batch_id(evaluations: &[&Evaluation]) -> String {
+    let parts: Vec<Sha256> =
+        evaluations.iter().map(|evaluation| Sha256::of(&wire::encode(evaluation))).collect();
+    format!("results/{}", Sha256::of(&wire::encode(&parts)))
+}

@@ -1,0 +1,396 @@
+//! One job's life in a worker: a clean VM, its files, its run, what it left, the report.
+//!
+//! [`Runner::run`] ends in a [`Fate`]: an evaluation, which is final, or a fault of ours, which is
+//! nobody's result and is tried again.
+
+use crate::order;
+use crate::output::Stream;
+use crate::supply::{Refusal, Supplied, Supply};
+use crate::verdict::{Seen, Verdict, judge};
+use crate::vm::effects::{self, Expected};
+use crate::vm::{Active, Ending, Event, Spent, Template};
+use evalfleet_proto::effect::Effect;
+use evalfleet_proto::evaluation::{
+    Artifact, Call, Evaluation, GuestMetrics, Metrics, Output, Provenance, Reset, Timings,
+};
+use evalfleet_proto::guest::Exited;
+use evalfleet_proto::ids::WorkerId;
+use evalfleet_proto::job::{Content, Job};
+use evalfleet_proto::{SCHEMA_VERSION, Timestamp, wire};
+use evalfleet_service::blobs::Blobs;
+use evalfleet_service::settings::Settings;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// The largest file that a job may have kept.
+const ARTIFACT_BYTES_MAX: u64 = 64 << 20;
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Fate {
+    /// It was evaluated.
+    Done(Box<Evaluation>),
+    /// Something of ours broke: it was not evaluated.
+    Fault(String),
+}
+
+/// Runs jobs, one after the other.
+#[derive(Debug)]
+pub struct Runner {
+    supply: Supply,
+    blobs: Blobs,
+    worker: WorkerId,
+    host: String,
+    settings: Arc<Settings>,
+}
+
+/// What a run in a VM came to.
+struct Done {
+    name: String,
+    verdict: Verdict,
+    stdout: Output,
+    stderr: Output,
+    value: Option<serde_json::Value>,
+    exited: Exited,
+    effects: Vec<Effect>,
+    effects_omitted: u64,
+    artifacts: Vec<Artifact>,
+    metrics: Metrics,
+    timings: Timings,
+    template: Arc<Template>,
+    reset: Reset,
+}
+
+impl Runner {
+    /// A runner for the worker `worker`.
+    pub fn new(settings: Arc<Settings>, worker: WorkerId, supply: Supply, blobs: Blobs) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { supply, blobs, worker, host, settings }
+    }
+
+    /// Runs `job`, which was taken at `taken`, and tells `tell` what happens meanwhile.
+    pub async fn run(
+        &mut self,
+        job: &Job,
+        taken: Timestamp,
+        cancel: &CancellationToken,
+        tell: &mut (dyn FnMut(Event) + Send),
+    ) -> Fate {
+        if let Some(deadline) = job.deadline.filter(|deadline| *deadline < taken) {
+            return self.refused(
+                job,
+                taken,
+                Verdict::expired(format!("its deadline was {deadline}, and a worker took it at {taken}")),
+            );
+        }
+        let begun = Instant::now();
+        let supplied = match self.supply.clean(&job.image, job.scenario.as_deref()).await {
+            Ok(supplied) => supplied,
+            Err(Refusal::Request(why)) => return self.refused(job, taken, Verdict::harness(why)),
+            Err(Refusal::Fault(why)) => return Fate::Fault(why),
+        };
+        match Box::pin(self.run_in(job, supplied, begun, cancel, tell)).await {
+            Ok(Ok(done)) => Fate::Done(Box::new(self.evaluation(job, taken, done))),
+            Ok(Err(verdict)) => self.refused(job, taken, verdict),
+            Err(error) => Fate::Fault(error.to_string()),
+        }
+    }
+
+    /// Ends the spare VM: the worker is going.
+    pub async fn put_away(&mut self) {
+        self.supply.discard().await;
+    }
+
+    /// Runs the job in the VM it was supplied with; `Ok(Err(…))` is the request's own fault.
+    async fn run_in(
+        &mut self,
+        job: &Job,
+        supplied: Supplied,
+        begun: Instant,
+        cancel: &CancellationToken,
+        tell: &mut (dyn FnMut(Event) + Send),
+    ) -> anyhow::Result<Result<Done, Verdict>> {
+        let Supplied { clean, waited } = supplied;
+        let template = clean.template().clone();
+        let tools = template.image().tools()?;
+        let order = order::order(job, &tools, template.machine().memory);
+        let expected = order
+            .as_ref()
+            .map_err(ToString::to_string)
+            .and_then(|order| Expected::new(&order.expected_effects).map_err(|error| error.to_string()));
+        let (order, expected) = match (order, expected) {
+            (Ok(order), Ok(expected)) => (order, expected),
+            (Err(error), _) => return self.hand_back(clean, error.to_string()).await,
+            (_, Err(error)) => return self.hand_back(clean, error).await,
+        };
+        let mut active = clean.claim(self.settings.qemu.reset_timeout).await?;
+        let claim = begun.elapsed();
+        self.supply.prepare_next(&template, job.scenario.as_deref());
+
+        let running = Instant::now();
+        if let Err(why) = self.lay_files(&mut active, job).await? {
+            active.stop().await?.destroy().await?;
+            return Ok(Err(Verdict::harness(why)));
+        }
+        let stdin = self.content(order.stdin.as_ref()).await?;
+        let (mut stdout, mut stderr) = (Stream::default(), Stream::default());
+        let meter = order::meter(job, self.settings.qemu.disk_size);
+        let mut listen = |event: Event| {
+            if let Event::Output { stderr: to_stderr, data } = &event {
+                let room = meter.output.saturating_sub((stdout.bytes().len() + stderr.bytes().len()) as u64);
+                let stream = if *to_stderr { &mut stderr } else { &mut stdout };
+                let kept = stream.bytes().len() as u64;
+                stream.take(data, kept + room);
+            }
+            tell(event);
+        };
+        let ending = active.run(order.run.clone(), &stdin, meter, cancel, &mut listen).await?;
+        let run = running.elapsed();
+
+        let reading = Instant::now();
+        let proof = active.proof().clone();
+        let spent = active.stop().await?;
+        let read = self.read_disk(job, &spent, expected).await;
+        let effects_took = reading.elapsed();
+
+        let reporting = Instant::now();
+        let mut verdict = judge(&ending, &job.limits, Seen { disk_growth: spent.disk_growth });
+        let (effects, effects_omitted, artifacts, notes) = read;
+        if verdict.cause.is_some() {
+            verdict.evidence.extend(notes);
+        }
+        let exited = match ending {
+            Ending::Exited(exited) | Ending::Exceeded { exited: Some(exited), .. } => exited,
+            Ending::Exceeded { exited: None, .. }
+            | Ending::NotStarted { .. }
+            | Ending::Down { .. }
+            | Ending::Cancelled => Exited::default(),
+        };
+        let value = if order.answers_json { serde_json::from_slice(stdout.bytes()).ok() } else { None };
+        let metrics = metrics(&spent, &exited);
+        let preview = self.settings.worker.preview.bytes();
+        let stdout = stdout.report(preview, &self.blobs).await?;
+        let stderr = stderr.report(preview, &self.blobs).await?;
+        spent.destroy().await?;
+        Ok(Ok(Done {
+            name: order.name,
+            verdict,
+            stdout,
+            stderr,
+            value,
+            exited,
+            effects,
+            effects_omitted,
+            artifacts,
+            metrics,
+            timings: Timings {
+                queued: Duration::ZERO,
+                claim,
+                run,
+                effects: effects_took,
+                report: reporting.elapsed(),
+            },
+            template,
+            reset: Reset {
+                strategy: "template-clone".to_owned(),
+                took: proof.took,
+                hidden: proof.took.saturating_sub(waited),
+                nonce: proof.nonce,
+                pages_checked: proof.pages_checked,
+            },
+        }))
+    }
+
+    /// Puts a VM away that no job ran in: it was asked for what cannot be.
+    async fn hand_back(
+        &mut self,
+        clean: crate::vm::Clean,
+        why: String,
+    ) -> anyhow::Result<Result<Done, Verdict>> {
+        let template = clean.template().clone();
+        clean.destroy().await?;
+        self.supply.prepare_next(&template, None);
+        Ok(Err(Verdict::harness(why)))
+    }
+
+    async fn lay_files(&self, active: &mut Active, job: &Job) -> anyhow::Result<Result<(), String>> {
+        for file in &job.files {
+            let content = self.content(Some(&file.content)).await?;
+            if let Err(why) = active.put(&file.path, file.mode, &content).await? {
+                return Ok(Err(why));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn content(&self, content: Option<&Content>) -> anyhow::Result<Vec<u8>> {
+        Ok(match content {
+            None => Vec::new(),
+            Some(Content::Inline(bytes)) => bytes.clone(),
+            Some(Content::Blob { sha256, .. }) => self.blobs.get(*sha256).await?,
+        })
+    }
+
+    /// Reads what changed on the VM's disk, and the files that the job wants kept. What cannot be read is
+    /// said, and is no fault of ours: the disk was in the subject's hands.
+    async fn read_disk(
+        &self,
+        job: &Job,
+        spent: &Spent,
+        expected: Expected,
+    ) -> (Vec<Effect>, u64, Vec<Artifact>, Vec<evalfleet_proto::evaluation::Evidence>) {
+        use evalfleet_proto::evaluation::{Evidence, Source};
+        let mut notes = Vec::new();
+        if !spent.synced {
+            notes.push(Evidence::new(
+                Source::Host,
+                "the guest did not flush its disk: the list of effects may lack the last ones",
+            ));
+        }
+        let (disk, template, effects_max) =
+            (spent.scratch().to_owned(), spent.template().clone(), self.settings.worker.effects_max);
+        let compared = tokio::task::spawn_blocking(move || {
+            let layer = effects::read_upper(&disk)?;
+            let (list, omitted) = effects::compare(template.before(), &layer, &expected, effects_max);
+            Ok::<_, crate::vm::ext4::Error>((list, omitted, layer.damaged))
+        });
+        let (list, omitted) = match compared.await {
+            Ok(Ok((list, omitted, damaged))) => {
+                notes.extend(
+                    damaged
+                        .into_iter()
+                        .take(16)
+                        .map(|what| Evidence::new(Source::Host, format!("unreadable on its disk: {what}"))),
+                );
+                (list, omitted)
+            }
+            Ok(Err(error)) => {
+                notes.push(Evidence::new(Source::Host, format!("its disk cannot be read: {error}")));
+                (Vec::new(), 0)
+            }
+            Err(error) => {
+                notes.push(Evidence::new(Source::Host, format!("reading its disk ended early: {error}")));
+                (Vec::new(), 0)
+            }
+        };
+        let mut artifacts = Vec::new();
+        for path in &job.out {
+            artifacts.push(self.artifact(spent, path).await);
+        }
+        (list, omitted, artifacts, notes)
+    }
+
+    async fn artifact(&self, spent: &Spent, path: &str) -> Artifact {
+        let (disk, inside) = (spent.scratch().to_owned(), path.to_owned());
+        let read =
+            tokio::task::spawn_blocking(move || effects::read_file(&disk, &inside, ARTIFACT_BYTES_MAX)).await;
+        let failed =
+            |why: String| Artifact { path: path.to_owned(), bytes: 0, sha256: None, error: Some(why) };
+        let bytes = match read {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => return failed(format!("not written by the job, or not to be read: {error}")),
+            Err(error) => return failed(error.to_string()),
+        };
+        let length = bytes.len() as u64;
+        match self.blobs.put(bytes).await {
+            Ok(sha256) => {
+                Artifact { path: path.to_owned(), bytes: length, sha256: Some(sha256), error: None }
+            }
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
+    /// The report of a job that was put to the test.
+    fn evaluation(&self, job: &Job, taken: Timestamp, done: Done) -> Evaluation {
+        let mut evaluation = self.blank(job, taken, done.verdict);
+        evaluation.calls = vec![Call {
+            name: done.name,
+            success_rate: evaluation.success_rate,
+            exit_code: evaluation.exit_code,
+            value: done.value,
+            duration: done.metrics.wall,
+        }];
+        evaluation.stdout = done.stdout;
+        evaluation.stderr = done.stderr;
+        evaluation.effects = done.effects;
+        evaluation.effects_omitted = done.effects_omitted;
+        evaluation.processes_left = done.exited.left;
+        evaluation.artifacts = done.artifacts;
+        evaluation.metrics = done.metrics;
+        evaluation.timings = Timings { queued: evaluation.timings.queued, ..done.timings };
+        let image = &done.template.image().manifest.digest;
+        evaluation.provenance = Provenance {
+            image: Some(format!("sha256:{image}")),
+            template: Some(format!("sha256:{}", done.template.digest())),
+            qemu: Some(done.template.qemu_version().to_owned()),
+            accelerator: Some(done.template.machine().accelerator.as_str().to_owned()),
+            reset: Some(done.reset),
+            ..evaluation.provenance
+        };
+        evaluation
+    }
+
+    /// The report of a job that was not put to the test.
+    fn refused(&self, job: &Job, taken: Timestamp, verdict: Verdict) -> Fate {
+        Fate::Done(Box::new(self.blank(job, taken, verdict)))
+    }
+
+    /// A report with everything that is known without a VM.
+    pub fn blank(&self, job: &Job, taken: Timestamp, verdict: Verdict) -> Evaluation {
+        let queued = taken.duration_since(job.submitted);
+        Evaluation {
+            schema: SCHEMA_VERSION,
+            id: job.id,
+            kind: job.task.kind().to_owned(),
+            batch: job.batch.clone(),
+            success_rate: verdict.success_rate(),
+            status: verdict.status,
+            cause: verdict.cause,
+            evidence: verdict.evidence,
+            calls: Vec::new(),
+            exit_code: verdict.exit_code,
+            signal: verdict.signal,
+            stdout: Output::default(),
+            stderr: Output::default(),
+            effects: Vec::new(),
+            effects_omitted: 0,
+            processes_left: 0,
+            artifacts: Vec::new(),
+            metrics: Metrics::default(),
+            // Two hosts' clocks may disagree: never negative.
+            timings: Timings { queued: queued.try_into().unwrap_or(Duration::ZERO), ..Timings::default() },
+            provenance: Provenance {
+                worker: self.worker.to_string(),
+                host: self.host.clone(),
+                attempt: job.attempt(),
+                content_key: Some(wire::content_key(job)),
+                ..Provenance::default()
+            },
+            labels: job.labels.clone(),
+            replay_of: job.replay_of,
+            attempts: job.attempts.clone(),
+            submitted: job.submitted,
+            started: taken,
+            finished: Timestamp::now(),
+        }
+    }
+}
+
+fn metrics(spent: &Spent, exited: &Exited) -> Metrics {
+    Metrics {
+        wall: spent.wall,
+        cpu_user: spent.used.cpu_user,
+        cpu_system: spent.used.cpu_system,
+        memory_peak_bytes: spent.memory_peak,
+        disk_read_bytes: spent.disk_read,
+        disk_written_bytes: spent.disk_written,
+        net_rx_bytes: 0,
+        net_tx_bytes: 0,
+        guest: Some(GuestMetrics {
+            cpu_user: Duration::from_micros(exited.cpu_user_us),
+            cpu_system: Duration::from_micros(exited.cpu_system_us),
+            memory_peak_bytes: exited.memory_peak,
+        }),
+    }
+}

@@ -1,0 +1,116 @@
+//! `evalfleet-worker`: takes jobs and runs each in a clean VM.
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use evalfleet_broker::{Link, Options};
+use evalfleet_proto::ids::WorkerId;
+use evalfleet_proto::status::Exit;
+use evalfleet_service::blobs::Blobs;
+use evalfleet_service::settings::Settings;
+use evalfleet_service::{VERSION, logging, ready, shutdown};
+use evalfleet_worker::job::Runner;
+use evalfleet_worker::probe::probe;
+use evalfleet_worker::service::Service;
+use evalfleet_worker::supply::Supply;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Parser)]
+#[command(name = "evalfleet-worker", version = VERSION, about = "Takes jobs and runs each in a clean VM")]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, env = "EVALFLEET_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes one clean VM, says with which accelerator, and puts it away.
+    Probe,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::init();
+    let settings = match Settings::load(arguments.config.as_deref()) {
+        Ok(settings) => Arc::new(settings),
+        Err(error) => {
+            tracing::error!("{error}");
+            return Exit::Usage.code().into();
+        }
+    };
+    let ended = match arguments.command {
+        Some(Command::Probe) => report_probe(&settings).await,
+        None => work(settings).await,
+    };
+    match ended {
+        Ok(exit) => exit.code().into(),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Exit::Unreachable.code().into()
+        }
+    }
+}
+
+async fn report_probe(settings: &Settings) -> anyhow::Result<Exit> {
+    let found = Box::pin(probe(settings)).await;
+    println!("{}", serde_json::to_string(&found)?);
+    Ok(if found.works { Exit::Passed } else { Exit::Infrastructure })
+}
+
+async fn work(settings: Arc<Settings>) -> anyhow::Result<Exit> {
+    let worker = name(&settings)?;
+    tracing::info!(version = VERSION, worker = worker.as_str(), "starting");
+    let drain = shutdown::on_signal()?;
+    let blobs = Blobs::in_dir(&settings.blobs_dir())?;
+    let mut supply = Supply::new(&settings, &worker)?;
+    let template = Box::pin(supply.warm_up(&settings.client.image))
+        .await
+        .map_err(|refusal| anyhow::anyhow!("no VM can be made: {refusal}"))?;
+    let accelerator = template.machine().accelerator.as_str();
+    // A worker that drains still has to publish the result of its last job: only `give_up` ends the link.
+    let give_up = CancellationToken::new();
+    let link = Arc::new(Link::new(Options::new(&settings.broker, worker.as_str()), give_up.clone()));
+    tokio::select! {
+        session = link.session() => drop(session.context("no broker, no jobs")?),
+        () = drain.cancelled() => return Ok(Exit::Passed),
+    }
+    tokio::spawn(end_after_grace(drain.clone(), settings.worker.grace, give_up.clone()));
+    ready::announce(&settings)?;
+    tracing::info!(worker = worker.as_str(), accelerator, qemu = template.qemu_version(), "ready for jobs");
+
+    let runner = Runner::new(settings.clone(), worker.clone(), supply, blobs);
+    let mut service = Service::new(link.clone(), runner, worker, settings);
+    service.serve(&drain, &give_up).await?;
+    link.close().await;
+    tracing::info!("stopped");
+    Ok(Exit::Passed)
+}
+
+/// Ends even the last job when the time to finish it is over.
+async fn end_after_grace(drain: CancellationToken, grace: Duration, give_up: CancellationToken) {
+    drain.cancelled().await;
+    tokio::time::sleep(grace).await;
+    tracing::warn!("the job under way goes back to its queue: the time to finish it is over");
+    give_up.cancel();
+}
+
+/// The configured name, or one out of the host and the process.
+fn name(settings: &Settings) -> anyhow::Result<WorkerId> {
+    if !settings.worker.name.is_empty() {
+        return settings.worker.name.parse().context("worker.name");
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String = host
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(*letter))
+        .take(40)
+        .collect();
+    format!("{host}-{}", std::process::id()).parse().context("the worker's name")
+}

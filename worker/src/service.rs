@@ -1,0 +1,278 @@
+//! The broker's side of a worker: take a job, have it run, report, and only then let go of it.
+//!
+//! ```text
+//! job ─┬─ decodes? ── no ──────────────▶ dead letter ─┐
+//!      ├─ evaluated ───────────────────▶ result ──────┤ confirmed ──▶ settled
+//!      ├─ fault of ours, tries left ───▶ retry copy ──┤
+//!      └─ fault of ours, none left ────▶ dead letter ─┘ (and a result that says so)
+//! ```
+//!
+//! Killed anywhere before the confirm, the job is delivered again; killed between the confirm and the
+//! ack, it runs again and its second result is suppressed by the recorder.
+
+use crate::job::{Fate, Runner};
+use crate::verdict::Verdict;
+use crate::vm;
+use evalfleet_broker::{Confirmed, Delivery, Error, Link};
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::control::Event;
+use evalfleet_proto::dead::{DeadLetter, Reason};
+use evalfleet_proto::envelope::{Envelope, MessageType};
+use evalfleet_proto::evaluation::{Evaluation, Evidence, Source};
+use evalfleet_proto::ids::{JobId, Lane, WorkerId};
+use evalfleet_proto::job::{Attempt, Job};
+use evalfleet_proto::status::{Cause, Status};
+use evalfleet_proto::{SCHEMA_VERSION, topology, wire};
+use evalfleet_service::settings::Settings;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// How many answers are remembered, to settle a job that comes back because its ack was lost.
+const ANSWERED_MAX: usize = 64;
+/// How many events may wait to be told; more are dropped, as events may be.
+const EVENTS_MAX: usize = 256;
+
+/// A worker at its broker.
+#[derive(Debug)]
+pub struct Service {
+    link: Arc<Link>,
+    runner: Runner,
+    worker: WorkerId,
+    settings: Arc<Settings>,
+    answered: VecDeque<Confirmed>,
+    events: mpsc::Sender<(JobId, Event)>,
+}
+
+impl Service {
+    /// A worker that takes jobs over `link`.
+    pub fn new(link: Arc<Link>, runner: Runner, worker: WorkerId, settings: Arc<Settings>) -> Self {
+        let (events, told) = mpsc::channel(EVENTS_MAX);
+        tokio::spawn(tell(link.clone(), told));
+        Self { link, runner, worker, settings, answered: VecDeque::new(), events }
+    }
+
+    /// Takes jobs until `drain`, then finishes the one it has. `give_up` ends even that: the job goes back.
+    ///
+    /// # Errors
+    /// When the broker says what no waiting mends.
+    pub async fn serve(
+        &mut self,
+        drain: &CancellationToken,
+        give_up: &CancellationToken,
+    ) -> Result<(), Error> {
+        let queues: Vec<String> = self.settings.broker.lanes.iter().map(topology::jobs_queue).collect();
+        while !drain.is_cancelled() {
+            let session = tokio::select! {
+                session = self.link.session() => session?,
+                () = drain.cancelled() => break,
+            };
+            let next = tokio::select! {
+                next = session.next_of(&queues) => next,
+                () = drain.cancelled() => break,
+            };
+            let done = match next {
+                Ok(delivery) => tokio::select! {
+                    done = Box::pin(self.handle(delivery)) => done,
+                    () = give_up.cancelled() => break,
+                },
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(()) => {}
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "starting over with a new connection");
+                    self.link.forget(&session).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.runner.put_away().await;
+        Ok(())
+    }
+
+    async fn handle(&mut self, delivery: Delivery<Confirmed>) -> Result<(), Error> {
+        let taken = Timestamp::now();
+        if let Some(id) =
+            delivery.envelope.as_ref().map(|envelope| envelope.id).filter(|_| delivery.redelivered)
+            && let Some(at) = self.answered.iter().position(|answer| answer.id() == id)
+        {
+            tracing::info!(job = %id, "delivered again although answered: its ack was lost");
+            return delivery.settle(&self.answered[at]).await;
+        }
+        let proof = match wire::decode_job(&delivery.body) {
+            Ok(job) => self.evaluate(job, taken, &delivery.body).await?,
+            Err(error) => self.bury_poison(&delivery, &error.to_string(), taken).await?,
+        };
+        let settled = delivery.settle(&proof).await;
+        self.answered.truncate(ANSWERED_MAX - 1);
+        self.answered.push_front(proof);
+        settled
+    }
+
+    async fn evaluate(&mut self, mut job: Job, taken: Timestamp, body: &[u8]) -> Result<Confirmed, Error> {
+        let (id, attempt) = (job.id, job.attempt());
+        tracing::info!(job = %id, kind = job.task.kind(), attempt, "took a job");
+        let events = self.events.clone();
+        let worker = self.worker.to_string();
+        let mut tell = move |event: vm::Event| {
+            let event = match event {
+                vm::Event::Started => Event::Started { job: id, worker: worker.clone(), attempt },
+                vm::Event::Output { stderr, data } => Event::Output { job: id, stderr, data },
+            };
+            // Nobody waits for events: when there is no room, this one is not told.
+            let _ = events.try_send((id, event));
+        };
+        let never = CancellationToken::new();
+        match Box::pin(self.runner.run(&job, taken, &never, &mut tell)).await {
+            Fate::Done(evaluation) => {
+                tracing::info!(job = %id, status = evaluation.status.as_str(), cause = evaluation.cause.map(Cause::as_str), "evaluated");
+                self.publish_result(&evaluation).await
+            }
+            Fate::Fault(error) => {
+                tracing::warn!(job = %id, attempt, error, "a fault of ours ended the try");
+                job.attempts.push(Attempt {
+                    number: attempt,
+                    worker: self.worker.to_string(),
+                    cause: Cause::Infrastructure,
+                    error: error.clone(),
+                    ended: Timestamp::now(),
+                });
+                if attempt < self.settings.broker.attempts_max {
+                    let _ = self.events.try_send((id, Event::Retried { job: id, attempt, error }));
+                    self.publish_retry(&job).await
+                } else {
+                    self.bury_spent(&job, taken, error, body).await
+                }
+            }
+        }
+    }
+
+    async fn publish_result(&self, evaluation: &Evaluation) -> Result<Confirmed, Error> {
+        debug_assert_eq!(evaluation.broken_rule(), None, "{evaluation:?}");
+        let envelope = Envelope::new(MessageType::Result, evaluation.id, Timestamp::now());
+        let key = topology::job_key(evaluation.id);
+        self.link.publish(topology::RESULTS, &key, &envelope, &wire::encode(evaluation)).await
+    }
+
+    /// Sends a copy that asks for the next try, to wait its turn.
+    async fn publish_retry(&self, job: &Job) -> Result<Confirmed, Error> {
+        let tiers = self.settings.broker.retry_tiers();
+        let tier =
+            tiers.get(job.attempts.len() - 1).or(tiers.last()).copied().unwrap_or(Duration::from_secs(10));
+        let envelope = Envelope::of_job(job, self.settings.broker.attempts_max, Timestamp::now());
+        let key = topology::retry_key(&job.lane, tier);
+        self.link.publish(topology::RETRY, &key, &envelope, &wire::encode(job)).await
+    }
+
+    /// Gives a job up whose every try ended in a fault of ours.
+    async fn bury_spent(
+        &self,
+        job: &Job,
+        taken: Timestamp,
+        error: String,
+        body: &[u8],
+    ) -> Result<Confirmed, Error> {
+        let reason = format!("all {} tries ended in a fault of ours", job.attempts.len());
+        let mut evaluation = self.runner.blank(job, taken, dead(Cause::Infrastructure, &reason, &error));
+        evaluation.attempts.clone_from(&job.attempts);
+        evaluation.provenance.attempt = job.attempts.len() as u32;
+        self.bury(DeadLetter {
+            schema: SCHEMA_VERSION,
+            id: job.id,
+            reason: Reason::AttemptsSpent,
+            error,
+            lane: job.lane.clone(),
+            attempts: job.attempts.clone(),
+            worker: self.worker.to_string(),
+            died: Timestamp::now(),
+            body: body.to_vec(),
+        })
+        .await?;
+        self.publish_result(&evaluation).await
+    }
+
+    /// Gives a message up that is no job.
+    async fn bury_poison(
+        &self,
+        delivery: &Delivery<Confirmed>,
+        error: &str,
+        taken: Timestamp,
+    ) -> Result<Confirmed, Error> {
+        let envelope = delivery.envelope.as_ref();
+        // A message that names no job gets a name, so that it can be found and looked at.
+        let id = envelope.map_or_else(JobId::fresh, |envelope| envelope.id);
+        let lane = envelope.and_then(|envelope| envelope.headers.lane.clone());
+        let lane = lane.or_else(|| delivery.key.parse().ok()).unwrap_or_else(Lane::default_lane);
+        tracing::warn!(job = %id, error, "buried a message that is no job");
+        let buried = self
+            .bury(DeadLetter {
+                schema: SCHEMA_VERSION,
+                id,
+                reason: Reason::Poison,
+                error: error.to_owned(),
+                lane,
+                attempts: Vec::new(),
+                worker: self.worker.to_string(),
+                died: Timestamp::now(),
+                body: delivery.body.clone(),
+            })
+            .await?;
+        let Some(envelope) = envelope else { return Ok(buried) };
+        self.publish_result(&self.poison_result(envelope, error, taken)).await
+    }
+
+    fn poison_result(&self, envelope: &Envelope, error: &str, taken: Timestamp) -> Evaluation {
+        let submission = evalfleet_proto::submission::Submission::command(["?"]);
+        let now = envelope.headers.enqueued.unwrap_or(envelope.timestamp);
+        let image = self.settings.client.image.clone();
+        let verdict = dead(Cause::Harness, "its message is no job", error);
+        let mut evaluation = match submission.into_job(&evalfleet_proto::submission::Defaults { image, now })
+        {
+            Ok(stand_in) => self.runner.blank(&stand_in, taken, verdict),
+            Err(never) => unreachable!("the smallest command is a job: {never}"),
+        };
+        evaluation.id = envelope.id;
+        evaluation.kind = "unknown".to_owned();
+        evaluation.batch = envelope.batch.as_ref().and_then(|batch| batch.parse().ok());
+        evaluation.provenance.content_key = None;
+        evaluation
+    }
+
+    async fn bury(&self, letter: DeadLetter) -> Result<Confirmed, Error> {
+        let mut envelope = Envelope::new(MessageType::Dead, letter.id, letter.died);
+        envelope.headers.lane = Some(letter.lane.clone());
+        envelope.headers.last_error =
+            Some(letter.error.chars().take(evalfleet_proto::envelope::HEADER_TEXT_MAX).collect());
+        envelope.headers.last_worker = Some(letter.worker.clone());
+        self.link
+            .publish(topology::DEAD, &topology::dead_key(&letter.lane), &envelope, &wire::encode(&letter))
+            .await
+    }
+}
+
+fn dead(cause: Cause, reason: &str, error: &str) -> Verdict {
+    Verdict {
+        status: Status::Dead,
+        cause: Some(cause),
+        evidence: vec![Evidence::new(Source::Host, reason), Evidence::new(Source::Host, error)],
+        exit_code: None,
+        signal: None,
+    }
+}
+
+/// Tells events as long as the connection stands; while it does not, they are lost.
+async fn tell(link: Arc<Link>, mut told: mpsc::Receiver<(JobId, Event)>) {
+    while let Some((id, event)) = told.recv().await {
+        let envelope = Envelope::new(MessageType::Event, id, Timestamp::now());
+        let told = async {
+            let session = link.try_session().await?;
+            session.publish(topology::EVENTS, &topology::job_key(id), &envelope, &wire::encode(&event)).await
+        };
+        if let Err(error) = told.await {
+            tracing::debug!(job = %id, %error, "an event was lost");
+        }
+    }
+}

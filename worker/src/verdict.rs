@@ -1,0 +1,253 @@
+//! Whose doing it was: from what was seen to a status, a cause and the evidence for it. Pure.
+//!
+//! What the host saw weighs more than what the guest says. A subject that takes its VM down has
+//! crashed; it never becomes our fault. Our own faults do not come here at all: they are errors, and
+//! are retried.
+
+use crate::vm::{Ending, Limit};
+use evalfleet_proto::evaluation::{Evidence, Source};
+use evalfleet_proto::guest::Exited;
+use evalfleet_proto::job::Limits;
+use evalfleet_proto::status::{Cause, Status};
+
+const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
+const ENOEXEC: i32 = 8;
+/// What a shell answers for a program that is not there, and for one that cannot be run.
+const NOT_FOUND: i32 = 127;
+const NOT_EXECUTABLE: i32 = 126;
+/// How much of a console or an error goes into the evidence.
+const TEXT_MAX: usize = 1000;
+
+/// What is to be said of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// How it ended.
+    pub status: Status,
+    /// Whose doing it was.
+    pub cause: Option<Cause>,
+    /// What that rests on.
+    pub evidence: Vec<Evidence>,
+    /// Its exit status.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+impl Verdict {
+    fn new(status: Status, cause: Cause, source: Source, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            cause: Some(cause),
+            evidence: vec![Evidence::new(source, message)],
+            exit_code: None,
+            signal: None,
+        }
+    }
+
+    /// The request's own fault.
+    pub fn harness(message: impl Into<String>) -> Self {
+        Self::new(Status::Failed, Cause::Harness, Source::Host, message)
+    }
+
+    /// It was not started in time.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(Status::Expired, Cause::Budget, Source::Host, message)
+    }
+
+    /// The share of the subject that passed; none when it was not put to the test.
+    pub fn success_rate(&self) -> Option<f64> {
+        match (self.status, self.cause) {
+            (Status::Passed, _) => Some(1.0),
+            (Status::Cancelled | Status::Expired | Status::Dead, _) => None,
+            (_, Some(Cause::Subject | Cause::Budget)) => Some(0.0),
+            (_, Some(Cause::Infrastructure | Cause::Harness) | None) => None,
+        }
+    }
+
+    fn because(mut self, source: Source, message: impl Into<String>) -> Self {
+        self.evidence.push(Evidence::new(source, message));
+        self
+    }
+
+    fn with_exit(mut self, exited: Option<&Exited>) -> Self {
+        self.exit_code = exited.and_then(|exited| exited.code);
+        self.signal = exited.and_then(|exited| exited.signal);
+        self
+    }
+}
+
+/// What the host measured when all was over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Growth of the disk.
+    pub disk_growth: u64,
+}
+
+/// Judges one run.
+pub fn judge(ending: &Ending, limits: &Limits, seen: Seen) -> Verdict {
+    match ending {
+        Ending::Exited(exited) => judge_exit(exited, limits, seen).with_exit(Some(exited)),
+        Ending::NotStarted { error, errno } => not_started(error, *errno),
+        Ending::Exceeded { limit, exited } => exceeded(*limit, limits).with_exit(exited.as_ref()),
+        Ending::Down { how, console } => {
+            let verdict = Verdict::new(
+                Status::Crashed,
+                Cause::Subject,
+                Source::Qemu,
+                format!("the VM went down during the run: {how}"),
+            );
+            match tail(console) {
+                "" => verdict,
+                text => verdict.because(Source::Guest, format!("its console ended with: {text}")),
+            }
+        }
+        Ending::Cancelled => {
+            Verdict::new(Status::Cancelled, Cause::Harness, Source::Client, "called off while it ran")
+        }
+    }
+}
+
+fn judge_exit(exited: &Exited, limits: &Limits, seen: Seen) -> Verdict {
+    let passed = exited.code == Some(0);
+    if seen.disk_growth > limits.disk.bytes() {
+        let message = format!("its disk grew by {} bytes, and may grow by {}", seen.disk_growth, limits.disk);
+        return Verdict::new(Status::LimitExceeded, Cause::Budget, Source::Host, message);
+    }
+    if passed {
+        return Verdict {
+            status: Status::Passed,
+            cause: None,
+            evidence: Vec::new(),
+            exit_code: None,
+            signal: None,
+        };
+    }
+    if exited.oom_kills > 0 {
+        let message = format!(
+            "{} of its processes were killed for want of memory; together they may have {}",
+            exited.oom_kills, limits.memory
+        );
+        return Verdict::new(Status::OutOfMemory, Cause::Budget, Source::Guest, message);
+    }
+    if exited.fork_denials > 0 {
+        let message = format!(
+            "it was denied a process {} times; it may have {} at once",
+            exited.fork_denials, limits.processes
+        );
+        return Verdict::new(Status::LimitExceeded, Cause::Budget, Source::Guest, message);
+    }
+    match (exited.code, exited.signal) {
+        (Some(code), _) => {
+            Verdict::new(Status::Failed, Cause::Subject, Source::Guest, format!("exit status {code}"))
+        }
+        (None, Some(signal)) => {
+            Verdict::new(Status::Crashed, Cause::Subject, Source::Guest, format!("ended by signal {signal}"))
+        }
+        (None, None) => {
+            Verdict::new(Status::Crashed, Cause::Subject, Source::Guest, "ended without a status")
+        }
+    }
+}
+
+fn not_started(error: &str, errno: i32) -> Verdict {
+    let code = match errno {
+        ENOENT if !error.starts_with("there is no") && !error.starts_with("the image has no") => {
+            Some(NOT_FOUND)
+        }
+        EACCES | ENOEXEC => Some(NOT_EXECUTABLE),
+        _ => None,
+    };
+    match code {
+        // As a shell would have it: whoever calls a program that is not there has failed.
+        Some(code) => Verdict {
+            exit_code: Some(code),
+            ..Verdict::new(Status::Failed, Cause::Subject, Source::Guest, error)
+        },
+        None => Verdict::new(Status::Failed, Cause::Harness, Source::Guest, error),
+    }
+}
+
+fn exceeded(limit: Limit, limits: &Limits) -> Verdict {
+    let text = |time: std::time::Duration| format!("{time:?}");
+    let (status, message) = match limit {
+        Limit::Wall => (Status::TimedOut, format!("still running after {}", text(limits.wall))),
+        Limit::Cpu => (Status::TimedOut, format!("used more than {} on the processors", text(limits.cpu))),
+        Limit::Output => (Status::LimitExceeded, format!("wrote more than {} of output", limits.output)),
+        Limit::Disk => (Status::LimitExceeded, format!("its disk grew by more than {}", limits.disk)),
+    };
+    Verdict::new(status, Cause::Budget, Source::Host, message)
+}
+
+fn tail(console: &str) -> &str {
+    let from = console.len().saturating_sub(TEXT_MAX);
+    let from = (from..=console.len()).find(|at| console.is_char_boundary(*at)).unwrap_or(console.len());
+    console[from..].trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(change: impl FnOnce(&mut Exited)) -> Verdict {
+        let mut exited = Exited::default();
+        change(&mut exited);
+        judge(&Ending::Exited(exited), &Limits::default(), Seen::default())
+    }
+
+    #[test]
+    fn an_exit_status_of_zero_passes_and_any_other_is_the_subjects() {
+        let passed = exit(|exited| exited.code = Some(0));
+        assert_eq!((passed.status, passed.cause, passed.success_rate()), (Status::Passed, None, Some(1.0)));
+        let failed = exit(|exited| exited.code = Some(3));
+        assert_eq!(
+            (failed.status, failed.cause, failed.exit_code),
+            (Status::Failed, Some(Cause::Subject), Some(3))
+        );
+        let crashed = exit(|exited| exited.signal = Some(11));
+        assert_eq!((crashed.status, crashed.signal), (Status::Crashed, Some(11)));
+    }
+
+    #[test]
+    fn a_limit_is_a_budget_and_not_the_subjects_failure() {
+        let memory = exit(|exited| (exited.signal, exited.oom_kills) = (Some(9), 1));
+        assert_eq!((memory.status, memory.cause), (Status::OutOfMemory, Some(Cause::Budget)));
+        let forks = exit(|exited| (exited.code, exited.fork_denials) = (Some(2), 40));
+        assert_eq!((forks.status, forks.cause), (Status::LimitExceeded, Some(Cause::Budget)));
+        let time = judge(
+            &Ending::Exceeded { limit: Limit::Wall, exited: None },
+            &Limits::default(),
+            Seen::default(),
+        );
+        assert_eq!((time.status, time.cause), (Status::TimedOut, Some(Cause::Budget)));
+    }
+
+    #[test]
+    fn a_helper_that_ran_out_of_memory_does_not_fail_a_subject_that_passed() {
+        assert_eq!(exit(|exited| (exited.code, exited.oom_kills) = (Some(0), 1)).status, Status::Passed);
+    }
+
+    #[test]
+    fn the_host_sees_a_full_disk_whatever_the_guest_says() {
+        let exited = Exited { code: Some(0), ..Exited::default() };
+        let verdict = judge(&Ending::Exited(exited), &Limits::default(), Seen { disk_growth: 1 << 40 });
+        assert_eq!((verdict.status, verdict.cause), (Status::LimitExceeded, Some(Cause::Budget)));
+    }
+
+    #[test]
+    fn taking_the_vm_down_is_a_crash_of_the_subject() {
+        let ending =
+            Ending::Down { how: "the guest's kernel panicked".into(), console: "Kernel panic".into() };
+        let verdict = judge(&ending, &Limits::default(), Seen::default());
+        assert_eq!((verdict.status, verdict.cause), (Status::Crashed, Some(Cause::Subject)));
+        assert_eq!(verdict.evidence.len(), 2);
+    }
+
+    #[test]
+    fn a_missing_program_is_the_subjects_and_a_missing_directory_the_requests() {
+        let missing = not_started("nosuch: No such file or directory", ENOENT);
+        assert_eq!((missing.cause, missing.exit_code), (Some(Cause::Subject), Some(127)));
+        let nowhere = not_started("there is no directory /nowhere", ENOENT);
+        assert_eq!(nowhere.cause, Some(Cause::Harness));
+    }
+}

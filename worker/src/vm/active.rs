@@ -1,0 +1,420 @@
+//! A VM at work on its one job, and what is left of it afterwards.
+
+use super::agent::{Agent, Voice};
+use super::clone::ResetProof;
+use super::metrics::{self, Usage};
+use super::process::Process;
+use super::qmp::{DiskCounters, Qmp};
+use super::template::Template;
+use super::{Error, sparse};
+use evalfleet_proto::guest::{CHUNK_BYTES, Exited, FromGuest, Put, Run, ToGuest};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How often the host looks at what the VM uses.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// How long the agent may take to start a run, and to report one that was killed.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How long flushing the guest's disk may take.
+const SYNC: Duration = Duration::from_secs(30);
+
+/// What the host itself watches over during a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter {
+    /// Time on the clock.
+    pub wall: Duration,
+    /// Time on the host's processors.
+    pub cpu: Duration,
+    /// Bytes of output.
+    pub output: u64,
+    /// Growth of the disk.
+    pub disk: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// By itself, as the guest tells it.
+    Exited(Exited),
+    /// Before it began.
+    NotStarted {
+        /// Why.
+        error: String,
+        /// The system's error number.
+        errno: i32,
+    },
+    /// The host ended it: it used more than it may.
+    Exceeded {
+        /// Which limit, and what the host saw.
+        limit: Limit,
+        /// What the guest told of it afterwards, if it still could.
+        exited: Option<Exited>,
+    },
+    /// The VM or its agent went down in the middle of it.
+    Down {
+        /// How that showed.
+        how: String,
+        /// The end of the guest's console.
+        console: String,
+    },
+    /// It was called off.
+    Cancelled,
+}
+
+/// A limit that the host watches over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Time on the clock.
+    Wall,
+    /// Time on the processors.
+    Cpu,
+    /// Bytes of output.
+    Output,
+    /// Growth of the disk.
+    Disk,
+}
+
+/// What happens during a run.
+#[derive(Debug)]
+pub enum Event {
+    /// The process exists.
+    Started,
+    /// It wrote something.
+    Output {
+        /// To standard error rather than standard output.
+        stderr: bool,
+        /// What.
+        data: Vec<u8>,
+    },
+}
+
+/// A VM that may run one job.
+#[derive(Debug)]
+pub struct Active {
+    process: Process,
+    qmp: Qmp,
+    agent: Agent,
+    scratch: PathBuf,
+    template: Arc<Template>,
+    proof: ResetProof,
+    at_claim: Usage,
+    disks_at_claim: DiskCounters,
+    allocated_at_claim: u64,
+    memory_peak: u64,
+    wall: Duration,
+}
+
+/// A VM that ran its job and stands still: its disk can be read, and nothing else be done with it.
+#[derive(Debug)]
+pub struct Spent {
+    process: Process,
+    scratch: PathBuf,
+    template: Arc<Template>,
+    /// Whether the guest flushed its disk before it was stopped.
+    pub synced: bool,
+    /// What it used from its claim on.
+    pub used: Usage,
+    /// The guest's memory that it wrote since its claim.
+    pub memory_peak: u64,
+    /// Read from its disks.
+    pub disk_read: u64,
+    /// Written to its disks.
+    pub disk_written: u64,
+    /// Growth of its scratch disk.
+    pub disk_growth: u64,
+    /// From the start of the subject to its end.
+    pub wall: Duration,
+}
+
+impl Active {
+    pub(super) fn new(
+        process: Process,
+        qmp: Qmp,
+        agent: Agent,
+        scratch: PathBuf,
+        template: Arc<Template>,
+        proof: ResetProof,
+    ) -> Result<Self, Error> {
+        let at_claim = metrics::usage(process.pid(), &template.ram())?;
+        let allocated_at_claim =
+            sparse::allocated(&scratch).map_err(Error::host("looking at the scratch disk"))?;
+        Ok(Self {
+            process,
+            qmp,
+            agent,
+            scratch,
+            template,
+            proof,
+            at_claim,
+            disks_at_claim: DiskCounters::default(),
+            allocated_at_claim,
+            memory_peak: 0,
+            wall: Duration::ZERO,
+        })
+    }
+
+    /// How it is known to be clean.
+    pub fn proof(&self) -> &ResetProof {
+        &self.proof
+    }
+
+    /// The template it is a clone of.
+    pub fn template(&self) -> &Arc<Template> {
+        &self.template
+    }
+
+    /// Lays one file into the guest.
+    ///
+    /// # Errors
+    /// When the guest cannot write it there: `Ok(Err(why))`. When the VM is broken: `Err`.
+    pub async fn put(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<Result<(), String>, Error> {
+        let mut offset = 0;
+        loop {
+            let end = content.len().min(offset + CHUNK_BYTES);
+            let data = content[offset..end].to_vec();
+            let put = Put { path: path.to_owned(), mode, offset: offset as u64, data };
+            self.agent.voice.say(&ToGuest::Put(put)).await?;
+            match timeout(ANSWER, self.agent.ear.hear()).await {
+                Ok(Ok(FromGuest::Laid { error: None })) => {}
+                Ok(Ok(FromGuest::Laid { error: Some(error) })) => return Ok(Err(error)),
+                Ok(Ok(other)) => return Err(Error::Agent(format!("answers a file with {other:?}"))),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(Error::TimedOut { what: "laying a file", seconds: ANSWER.as_secs() }),
+            }
+            offset = end;
+            if offset >= content.len() {
+                return Ok(Ok(()));
+            }
+        }
+    }
+
+    /// Runs the job's one program to its end, or to a limit's.
+    ///
+    /// # Errors
+    /// Only for what is ours: the agent did not take the order. From the moment the program exists,
+    /// whatever happens to the VM is an [`Ending`].
+    pub async fn run(
+        &mut self,
+        run: Run,
+        stdin: &[u8],
+        meter: Meter,
+        cancel: &CancellationToken,
+        tell: &mut (dyn FnMut(Event) + Send),
+    ) -> Result<Ending, Error> {
+        self.disks_at_claim = self.qmp.disks().await?;
+        self.agent.voice.say(&ToGuest::Run(run)).await?;
+        match timeout(ANSWER, self.agent.ear.hear()).await {
+            Ok(Ok(FromGuest::Started)) => tell(Event::Started),
+            Ok(Ok(FromGuest::NotStarted { error, errno })) => return Ok(Ending::NotStarted { error, errno }),
+            Ok(Ok(other)) => return Err(Error::Agent(format!("answers an order with {other:?}"))),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(Error::TimedOut { what: "starting a run", seconds: ANSWER.as_secs() }),
+        }
+        let begun = Instant::now();
+        let ending = Box::pin(self.watch(stdin, meter, begun, cancel, tell)).await;
+        self.wall = begun.elapsed();
+        if let Ending::Exceeded { limit, .. } = ending {
+            return Ok(Ending::Exceeded { limit, exited: self.end_run(tell).await });
+        }
+        if matches!(ending, Ending::Down { .. }) && self.process.was_killed().await {
+            return Err(Error::Qemu("was killed by somebody on the host".to_owned()));
+        }
+        Ok(ending)
+    }
+
+    async fn watch(
+        &mut self,
+        stdin: &[u8],
+        meter: Meter,
+        begun: Instant,
+        cancel: &CancellationToken,
+        tell: &mut (dyn FnMut(Event) + Send),
+    ) -> Ending {
+        let exceeded = |limit| Ending::Exceeded { limit, exited: None };
+        let Agent { voice, ear } = &mut self.agent;
+        let (process, qmp, scratch, ram) = (&self.process, &self.qmp, &self.scratch, self.template.ram());
+        let mut feeding = std::pin::pin!(feed(voice, stdin));
+        let (mut fed, mut output) = (false, 0_u64);
+        let mut samples = tokio::time::interval(SAMPLE);
+        let wall = tokio::time::Instant::from_std(begun) + meter.wall;
+        loop {
+            tokio::select! {
+                heard = ear.hear() => match heard {
+                    Ok(FromGuest::Output { stderr, data }) => {
+                        output += data.len() as u64;
+                        tell(Event::Output { stderr, data });
+                        if output > meter.output {
+                            return exceeded(Limit::Output);
+                        }
+                    }
+                    Ok(FromGuest::Exited(exited)) => return Ending::Exited(exited),
+                    Ok(FromGuest::Error { error }) => return down(qmp, format!("the agent: {error}")).await,
+                    Ok(other) => return down(qmp, format!("the agent says {other:?} in the middle of a run")).await,
+                    Err(error) => return down(qmp, error.to_string()).await,
+                },
+                result = &mut feeding, if !fed => {
+                    fed = true;
+                    if let Err(error) = result {
+                        return down(qmp, error.to_string()).await;
+                    }
+                }
+                reason = qmp.stopped() => return down(qmp, reason).await,
+                _ = samples.tick() => match sample(process, &ram, scratch) {
+                    Ok((usage, allocated)) => {
+                        let grown = usage.memory_bytes.saturating_sub(self.at_claim.memory_bytes);
+                        self.memory_peak = self.memory_peak.max(grown);
+                        if (usage.cpu_user + usage.cpu_system).saturating_sub(self.at_claim.cpu_user + self.at_claim.cpu_system) > meter.cpu {
+                            return exceeded(Limit::Cpu);
+                        }
+                        if allocated.saturating_sub(self.allocated_at_claim) > meter.disk {
+                            return exceeded(Limit::Disk);
+                        }
+                    }
+                    Err(error) => return down(qmp, error.to_string()).await,
+                },
+                () = sleep_until(wall) => return exceeded(Limit::Wall),
+                () = cancel.cancelled() => return Ending::Cancelled,
+            }
+        }
+    }
+
+    /// Ends what runs, and takes the agent's last word on it, if it has one.
+    async fn end_run(&mut self, tell: &mut (dyn FnMut(Event) + Send)) -> Option<Exited> {
+        self.agent.voice.say(&ToGuest::Kill).await.ok()?;
+        // Whatever was written before the end is still in the pipe; more than this nobody will miss.
+        let mut left = 1_usize << 20;
+        let report = async {
+            loop {
+                let heard = self.agent.ear.hear().await.ok()?;
+                if let FromGuest::Exited(exited) = heard {
+                    return Some(exited);
+                }
+                let FromGuest::Output { stderr, data } = heard else { return None };
+                if left > 0 {
+                    left = left.saturating_sub(data.len());
+                    tell(Event::Output { stderr, data });
+                }
+            }
+        };
+        timeout(ANSWER, report).await.ok().flatten()
+    }
+
+    /// Flushes the guest's disk, holds the guest for good and sums up what it used.
+    ///
+    /// # Errors
+    /// When QEMU does not answer although it runs.
+    pub async fn stop(mut self) -> Result<Spent, Error> {
+        let up = self.qmp.has_stopped().is_none();
+        let synced = up && sync(&mut self.agent, SYNC).await.is_ok();
+        let (mut used, mut disks) = (self.at_claim, self.disks_at_claim);
+        if self.process.ended().is_none() {
+            // It may end between these lines: then the last sample stands.
+            if up {
+                self.qmp
+                    .stop()
+                    .await
+                    .unwrap_or_else(|error| tracing::debug!(%error, "holding a guest that is gone"));
+            }
+            used = metrics::usage(self.process.pid(), &self.template.ram()).unwrap_or(used);
+            disks = self.qmp.disks().await.unwrap_or(disks);
+        }
+        let (from, grown) = (self.at_claim, used.memory_bytes.saturating_sub(self.at_claim.memory_bytes));
+        let allocated =
+            sparse::allocated(&self.scratch).map_err(Error::host("looking at the scratch disk"))?;
+        Ok(Spent {
+            synced,
+            used: Usage {
+                cpu_user: used.cpu_user.saturating_sub(from.cpu_user),
+                cpu_system: used.cpu_system.saturating_sub(from.cpu_system),
+                guest: used.guest.saturating_sub(from.guest),
+                memory_bytes: grown,
+            },
+            memory_peak: self.memory_peak.max(grown),
+            disk_read: disks.read_bytes.saturating_sub(self.disks_at_claim.read_bytes),
+            disk_written: disks.written_bytes.saturating_sub(self.disks_at_claim.written_bytes),
+            disk_growth: allocated.saturating_sub(self.allocated_at_claim),
+            wall: self.wall,
+            process: self.process,
+            scratch: self.scratch,
+            template: self.template,
+        })
+    }
+}
+
+impl Spent {
+    /// Its disk, which only the host touches now.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    /// The template it was a clone of.
+    pub fn template(&self) -> &Arc<Template> {
+        &self.template
+    }
+
+    /// Kills QEMU, waits for its death, and removes what it had.
+    ///
+    /// # Errors
+    /// When it does not die.
+    pub async fn destroy(self) -> Result<(), Error> {
+        self.process.kill().await
+    }
+}
+
+async fn down(qmp: &Qmp, how: String) -> Ending {
+    let how = qmp.has_stopped().unwrap_or(how);
+    Ending::Down { how, console: qmp.console().await }
+}
+
+fn sample(process: &Process, ram: &Path, scratch: &Path) -> Result<(Usage, u64), Error> {
+    let usage = metrics::usage(process.pid(), ram)?;
+    Ok((usage, sparse::allocated(scratch).map_err(Error::host("looking at the scratch disk"))?))
+}
+
+async fn feed(voice: &mut Voice, stdin: &[u8]) -> Result<(), Error> {
+    for chunk in stdin.chunks(CHUNK_BYTES) {
+        voice.say(&ToGuest::Stdin(chunk.to_vec())).await?;
+    }
+    voice.say(&ToGuest::StdinEnd).await
+}
+
+/// Runs one of our own programs, whose output nobody reads.
+pub(super) async fn quick_run(agent: &mut Agent, run: Run, limit: Duration) -> Result<(), Error> {
+    let name = run.argv.join(" ");
+    agent.voice.say(&ToGuest::Run(run)).await?;
+    agent.voice.say(&ToGuest::StdinEnd).await?;
+    let ended = async {
+        loop {
+            let heard = agent.ear.hear().await?;
+            if let FromGuest::Exited(exited) = &heard
+                && exited.code == Some(0)
+            {
+                return Ok(());
+            }
+            if !matches!(heard, FromGuest::Started | FromGuest::Output { .. }) {
+                return Err(Error::NotClean(format!("`{name}` ended with {heard:?}")));
+            }
+        }
+    };
+    timeout(limit, ended)
+        .await
+        .unwrap_or(Err(Error::TimedOut { what: "a warming command", seconds: limit.as_secs() }))
+}
+
+/// Has the guest flush its disk.
+pub(super) async fn sync(agent: &mut Agent, limit: Duration) -> Result<(), Error> {
+    agent.voice.say(&ToGuest::Sync).await?;
+    let synced = async {
+        loop {
+            if matches!(agent.ear.hear().await?, FromGuest::Synced) {
+                return Ok(());
+            }
+        }
+    };
+    timeout(limit, synced)
+        .await
+        .unwrap_or(Err(Error::TimedOut { what: "flushing the guest's disk", seconds: limit.as_secs() }))
+}

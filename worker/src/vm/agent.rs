@@ -1,0 +1,86 @@
+//! The host's end of the channel to the agent. Everything that comes out of it is hostile.
+
+use super::Error;
+use evalfleet_proto::guest::{CHUNK_BYTES, FRAME_BYTES_MAX, FromGuest, LENGTH_BYTES, ToGuest};
+use evalfleet_proto::wire;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::UnixStream;
+use tokio::time::sleep;
+
+/// A channel to one VM's agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) voice: Voice,
+    pub(super) ear: Ear,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub(super) struct Voice(WriteHalf<UnixStream>);
+
+/// The receiving half: cancel-safe, since what was read of a frame is kept.
+#[derive(Debug)]
+pub(super) struct Ear {
+    from: ReadHalf<UnixStream>,
+    pending: Vec<u8>,
+}
+
+impl Agent {
+    /// Connects to QEMU's end of the port; the caller bounds the wait.
+    pub(super) async fn connect(socket: &Path) -> Result<Self, Error> {
+        let stream = loop {
+            match UnixStream::connect(socket).await {
+                Ok(stream) => break stream,
+                Err(_) => sleep(Duration::from_micros(500)).await,
+            }
+        };
+        let (from, to) = tokio::io::split(stream);
+        Ok(Self { voice: Voice(to), ear: Ear { from, pending: Vec::new() } })
+    }
+}
+
+impl Voice {
+    /// Says one thing.
+    pub(super) async fn say(&mut self, message: &ToGuest) -> Result<(), Error> {
+        let body = wire::encode(message);
+        debug_assert!(body.len() <= FRAME_BYTES_MAX, "the host splits what it says");
+        let mut frame = Vec::with_capacity(LENGTH_BYTES + body.len());
+        frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        frame.extend_from_slice(&body);
+        self.0.write_all(&frame).await.map_err(|error| Error::Agent(format!("cannot be spoken to: {error}")))
+    }
+}
+
+impl Ear {
+    /// Waits for the next thing the agent says.
+    pub(super) async fn hear(&mut self) -> Result<FromGuest, Error> {
+        loop {
+            if let Some(frame) = self.next_frame()? {
+                return Ok(frame);
+            }
+            self.pending.reserve(CHUNK_BYTES);
+            match self.from.read_buf(&mut self.pending).await {
+                Ok(0) => return Err(Error::Agent("hung up".to_owned())),
+                Ok(_) => {}
+                Err(error) => return Err(Error::Agent(format!("cannot be heard: {error}"))),
+            }
+        }
+    }
+
+    fn next_frame(&mut self) -> Result<Option<FromGuest>, Error> {
+        let Some((length, rest)) = self.pending.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > FRAME_BYTES_MAX {
+            return Err(Error::Agent(format!("announced a frame of {length} bytes")));
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let frame =
+            wire::decode(&rest[..length]).map_err(|error| Error::Agent(format!("makes no sense: {error}")));
+        self.pending.drain(..LENGTH_BYTES + length);
+        frame.map(Some)
+    }
+}

@@ -1,0 +1,176 @@
+//! A clean VM: cloned, loaded, proved, woken, warmed, paused. It waits for one job.
+
+use super::active::{self, Active};
+use super::agent::Agent;
+use super::process::Process;
+use super::qmp::Qmp;
+use super::template::{Template, connect, hello};
+use super::{Error, proof, sparse};
+use evalfleet_proto::guest::{FromGuest, Run, ToGuest};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// How far the guest's clock may be off after it was set.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
+
+/// That a VM is clean, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResetProof {
+    /// What only this clone's agent was told, and said back.
+    pub nonce: String,
+    /// Pages of its memory that were compared with the template.
+    pub pages_checked: u32,
+    /// From asking for it until it was paused.
+    pub took: Duration,
+}
+
+/// A VM that has run nothing of anybody's.
+#[derive(Debug)]
+pub struct Clean {
+    process: Process,
+    qmp: Qmp,
+    agent: Agent,
+    scratch: PathBuf,
+    template: Arc<Template>,
+    proof: ResetProof,
+}
+
+/// The same before its template is known to be good: what the template's own probe needs.
+pub(super) struct Fresh {
+    process: Process,
+    qmp: Qmp,
+    agent: Agent,
+    scratch: PathBuf,
+    proof: ResetProof,
+}
+
+impl Clean {
+    /// Makes a clean VM in the folder `run_dir`, which becomes its own.
+    ///
+    /// # Errors
+    /// When it cannot be made or proved; it is destroyed then.
+    pub async fn prepare(
+        template: Arc<Template>,
+        run_dir: &Path,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Self, Error> {
+        let Fresh { process, qmp, agent, scratch, proof } =
+            Self::from_template(&template, run_dir, name, limit).await?;
+        Ok(Self { process, qmp, agent, scratch, template, proof })
+    }
+
+    pub(super) async fn from_template(
+        template: &Template,
+        run_dir: &Path,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Fresh, Error> {
+        timeout(limit, Fresh::make(template, run_dir, name, limit))
+            .await
+            .unwrap_or(Err(Error::TimedOut { what: "making a clean VM", seconds: limit.as_secs() }))
+    }
+
+    /// The template it is a clone of.
+    pub fn template(&self) -> &Arc<Template> {
+        &self.template
+    }
+
+    /// How it is known to be clean.
+    pub fn proof(&self) -> &ResetProof {
+        &self.proof
+    }
+
+    /// Lets it run, for one job.
+    ///
+    /// # Errors
+    /// When it does not come back from its pause: it is destroyed then.
+    pub async fn claim(mut self, limit: Duration) -> Result<Active, Error> {
+        let resume = async {
+            self.qmp.cont().await?;
+            // It slept: its clock stood, and what randomness it drew ahead is no longer fresh.
+            greet(&mut self.agent, "job").await
+        };
+        timeout(limit, resume)
+            .await
+            .unwrap_or(Err(Error::TimedOut { what: "waking a clean VM", seconds: limit.as_secs() }))?;
+        Active::new(self.process, self.qmp, self.agent, self.scratch, self.template, self.proof)
+    }
+
+    /// Ends it unused.
+    ///
+    /// # Errors
+    /// When its QEMU cannot be killed.
+    pub async fn destroy(self) -> Result<(), Error> {
+        self.process.kill().await
+    }
+}
+
+impl Fresh {
+    async fn make(template: &Template, run_dir: &Path, name: &str, limit: Duration) -> Result<Self, Error> {
+        let begun = Instant::now();
+        std::fs::create_dir_all(run_dir).map_err(Error::host(format!("making {}", run_dir.display())))?;
+        let scratch = run_dir.join("scratch.ext4");
+        sparse::copy(&template.scratch(), &scratch).map_err(Error::host("copying the scratch disk"))?;
+        let mut process = template.start_clone(&scratch, run_dir)?;
+        let (qmp, mut agent) = connect(&mut process, limit).await?;
+        qmp.load_state(&template.state(), limit).await?;
+        let pages_checked = prove(process.pid(), template, begun)?;
+        qmp.cont().await?;
+        let nonce = greet(&mut agent, name).await?;
+        for argv in template.warm() {
+            active::quick_run(
+                &mut agent,
+                Run { argv: argv.clone(), cwd: "/".to_owned(), ..Run::default() },
+                limit,
+            )
+            .await?;
+        }
+        qmp.stop().await?;
+        Ok(Self {
+            process,
+            qmp,
+            agent,
+            scratch,
+            proof: ResetProof { nonce, pages_checked, took: begun.elapsed() },
+        })
+    }
+
+    pub(super) async fn destroy(self) -> Result<(), Error> {
+        self.process.kill().await
+    }
+}
+
+/// Compares the clone's memory with its template's; the sample differs from clone to clone.
+fn prove(pid: u32, template: &Template, begun: Instant) -> Result<u32, Error> {
+    let seed = u64::from(pid) << 32 ^ begun.elapsed().as_nanos() as u64;
+    proof::check(pid, &template.ram(), template.machine().memory.bytes(), seed)
+}
+
+/// Wakes the guest and checks that it is this one, that its clock is right and that it draws its own
+/// random numbers.
+async fn greet(agent: &mut Agent, name: &str) -> Result<String, Error> {
+    let hello = hello(name.to_owned());
+    let (nonce, clock_ns) = (hello.nonce.clone(), hello.clock_ns);
+    agent.voice.say(&ToGuest::Hello(hello)).await?;
+    let awake = loop {
+        // Whatever else comes first are stale bytes of the template's life.
+        if let FromGuest::Hello(awake) = agent.ear.hear().await?
+            && awake.nonce == nonce
+        {
+            break awake;
+        }
+    };
+    if let Some(error) = awake.errors.first() {
+        return Err(Error::NotClean(error.clone()));
+    }
+    if awake.clock_ns.abs_diff(clock_ns) > CLOCK_SLACK.as_nanos() as u64 {
+        return Err(Error::NotClean("its clock is wrong after it was set".to_owned()));
+    }
+    if awake.random.len() != 32 {
+        return Err(Error::NotClean("it draws no random numbers".to_owned()));
+    }
+    Ok(nonce)
+}

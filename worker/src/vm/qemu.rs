@@ -1,0 +1,212 @@
+//! QEMU's command line: pure, so that it can be read and tested without a VM.
+//!
+//! A template and its clones must have the same devices in the same places; what differs is how the
+//! memory is mapped, whether there is a kernel to boot, and where the machine's state comes from.
+
+use evalfleet_proto::units::ByteSize;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// The processor.
+    Kvm,
+    /// QEMU's translator: slower by an order of magnitude, and labelled so everywhere.
+    Tcg,
+}
+
+impl Accelerator {
+    /// The word that results use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// A machine, as far as its command line goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The program.
+    pub binary: PathBuf,
+    /// What executes.
+    pub accelerator: Accelerator,
+    /// The machine type.
+    pub machine: String,
+    /// Its memory.
+    pub memory: ByteSize,
+    /// Its processors.
+    pub cpus: u32,
+}
+
+/// Where its parts are.
+#[derive(Debug, Clone)]
+pub(super) struct Parts {
+    /// The image's kernel, initramfs and root.
+    pub(super) kernel: PathBuf,
+    pub(super) initrd: PathBuf,
+    pub(super) root: PathBuf,
+    /// This VM's own disk.
+    pub(super) scratch: PathBuf,
+    /// The file behind its memory.
+    pub(super) ram: PathBuf,
+}
+
+/// Which of the two a command line is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Boots, and writes its memory to the file.
+    Template,
+    /// Takes a template's memory and state; what it writes stays its own.
+    Clone,
+}
+
+/// The sockets, relative to the VM's folder, in which QEMU is started: a socket's path may have no more
+/// than 107 bytes, and a state directory may lie deep.
+pub(super) const QMP_SOCKET: &str = "qmp";
+pub(super) const AGENT_SOCKET: &str = "agent";
+/// The name of the console's buffer.
+pub(super) const CONSOLE: &str = "console";
+/// Names of the two disks.
+pub(super) const SCRATCH_NODE: &str = "scratch";
+
+/// What the kernel is told. The guest has one user and is thrown away: no mitigations between its own
+/// processes, no self tests, and an immediate end when it panics.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=3 panic=-1 tsc=reliable no_timer_check nokaslr mitigations=off \
+     cryptomgr.notests random.trust_cpu=on";
+
+impl Machine {
+    /// Composes the arguments. Paths are made by us and hold no commas, which [`check_path`] asserts.
+    pub(super) fn arguments(&self, role: Role, parts: &Parts) -> Vec<OsString> {
+        let mut line = Line(Vec::new());
+        line.add(["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
+        line.add(["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+        // A guest that gives up leaves QEMU standing still, so that its console can be read.
+        line.add(["-action", "reboot=shutdown,shutdown=pause,panic=pause"]);
+        line.add(["-accel", self.accelerator.as_str()]);
+        line.add(["-cpu", if self.accelerator == Accelerator::Kvm { "host" } else { "max" }]);
+        line.text("-smp", self.cpus.to_string());
+        line.text("-m", format!("{}B", self.memory.bytes()));
+        line.text("-machine", format!("{},memory-backend=ram0{}", self.machine, self.machine_options()));
+        let (share, size) = (if role == Role::Template { "on" } else { "off" }, self.memory.bytes());
+        line.path(
+            "-object",
+            &format!("memory-backend-file,id=ram0,size={size},share={share},mem-path="),
+            &parts.ram,
+        );
+        if role == Role::Template {
+            line.path("-kernel", "", &parts.kernel);
+            line.path("-initrd", "", &parts.initrd);
+            line.add(["-append", KERNEL_ARGUMENTS]);
+        } else {
+            line.add(["-incoming", "defer"]);
+        }
+        // Bounded, whatever the guest writes: a ring in QEMU's memory.
+        line.text("-chardev", format!("ringbuf,id={CONSOLE},size=65536"));
+        line.text("-serial", format!("chardev:{CONSOLE}"));
+        self.disk(&mut line, "root", &parts.root, true);
+        self.disk(&mut line, SCRATCH_NODE, &parts.scratch, false);
+        line.add(["-object", "rng-random,id=rng0,filename=/dev/urandom"]);
+        line.text("-device", format!("virtio-rng-{},rng=rng0", self.bus()));
+        line.text("-device", format!("virtio-serial-{},id=serial0", self.bus()));
+        line.text("-chardev", format!("socket,id=agent,server=on,wait=off,path={AGENT_SOCKET}"));
+        let port = evalfleet_proto::guest::PORT_NAME;
+        line.text("-device", format!("virtserialport,bus=serial0.0,nr=1,chardev=agent,name={port}"));
+        line.text("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"));
+        line.0
+    }
+
+    fn disk(&self, line: &mut Line, id: &str, file: &Path, read_only: bool) {
+        let mode = if read_only { "on" } else { "off,discard=unmap" };
+        line.path(
+            "-blockdev",
+            &format!(
+                "driver=raw,node-name={id},read-only={mode},file.driver=file,file.locking=off,file.filename="
+            ),
+            file,
+        );
+        line.text("-device", format!("virtio-blk-{},drive={id}", self.bus()));
+    }
+
+    /// microvm has no PCI, q35 has nothing else.
+    fn bus(&self) -> &'static str {
+        if self.machine == "microvm" { "device" } else { "pci" }
+    }
+
+    fn machine_options(&self) -> &'static str {
+        if self.machine == "microvm" { ",rtc=on" } else { "" }
+    }
+}
+
+/// Whether QEMU would take `path` as one value of an option list.
+pub(super) fn check_path(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| !text.contains(','))
+}
+
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn add<const N: usize>(&mut self, arguments: [&str; N]) {
+        self.0.extend(arguments.map(OsString::from));
+    }
+
+    fn text(&mut self, option: &str, value: String) {
+        self.0.extend([OsString::from(option), OsString::from(value)]);
+    }
+
+    fn path(&mut self, option: &str, before: &str, path: &Path) {
+        let mut value = OsString::from(before);
+        value.push(path);
+        self.0.extend([OsString::from(option), value]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(role: Role) -> Vec<String> {
+        let machine = Machine {
+            binary: "qemu".into(),
+            accelerator: Accelerator::Tcg,
+            machine: "q35".into(),
+            memory: ByteSize::mib(512),
+            cpus: 1,
+        };
+        let at = PathBuf::from;
+        let parts = Parts {
+            kernel: at("/i/vmlinuz"),
+            initrd: at("/i/initrd"),
+            root: at("/i/root"),
+            scratch: at("/v/scratch"),
+            ram: at("/t/ram"),
+        };
+        machine.arguments(role, &parts).into_iter().map(|part| part.into_string().unwrap()).collect()
+    }
+
+    /// Options that decide what the guest sees: they must not differ, or no state would load.
+    fn devices(line: &[String]) -> Vec<&String> {
+        let pairs = line.windows(2).filter(|pair| {
+            ["-device", "-machine", "-cpu", "-smp", "-m", "-serial"].contains(&pair[0].as_str())
+        });
+        pairs.map(|pair| &pair[1]).collect()
+    }
+
+    #[test]
+    fn a_clone_has_its_templates_devices() {
+        assert_eq!(devices(&line(Role::Template)), devices(&line(Role::Clone)));
+    }
+
+    #[test]
+    fn only_a_template_boots_and_only_a_template_writes_its_memory() {
+        let (template, clone) = (line(Role::Template).join(" "), line(Role::Clone).join(" "));
+        assert!(template.contains("share=on") && template.contains("-kernel"));
+        assert!(
+            clone.contains("share=off") && !clone.contains("-kernel") && clone.contains("-incoming defer")
+        );
+    }
+}

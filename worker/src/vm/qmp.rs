@@ -1,0 +1,189 @@
+//! QEMU's control socket: the one module that names qapi.
+
+use super::Error;
+use futures::StreamExt as _;
+use qapi::futures::{QapiService, QmpStreamTokio};
+use qapi::qmp;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// How often a socket or a migration is looked at: they take tens of milliseconds.
+const GLANCE: Duration = Duration::from_micros(500);
+/// The longest any one command may take.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A control connection.
+pub(super) struct Qmp {
+    service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
+    /// The last event that says the guest is no more: it gave up, or its processor did.
+    stopped: watch::Receiver<Option<String>>,
+}
+
+impl std::fmt::Debug for Qmp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Qmp").finish_non_exhaustive()
+    }
+}
+
+/// What QEMU counts of a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct DiskCounters {
+    pub(super) read_bytes: u64,
+    pub(super) written_bytes: u64,
+}
+
+macro_rules! execute {
+    ($self:ident, $name:literal, $command:expr) => {
+        match timeout(COMMAND_TIMEOUT, $self.service.execute($command)).await {
+            Ok(answer) => answer.map_err(|error| Error::Qmp { command: $name, message: error.to_string() }),
+            Err(_) => Err(Error::TimedOut { what: $name, seconds: COMMAND_TIMEOUT.as_secs() }),
+        }
+    };
+}
+
+impl Qmp {
+    /// Connects as soon as the socket is there; the caller bounds the wait.
+    pub(super) async fn connect(socket: &Path) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::Qmp { command: "greeting", message: error.to_string() };
+        let negotiation = loop {
+            match QmpStreamTokio::open_uds(socket).await {
+                Ok(stream) => break stream,
+                Err(_) if !socket.exists() => sleep(GLANCE).await,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => sleep(GLANCE).await,
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        let stream = negotiation.negotiate().await.map_err(failed)?;
+        let (service, events) = stream.into_parts();
+        let (tell, stopped) = watch::channel(None);
+        tokio::spawn(listen(events, tell));
+        Ok(Self { service, stopped })
+    }
+
+    /// Waits until the guest is no more, and tells how that showed.
+    pub(super) async fn stopped(&self) -> String {
+        let mut stopped = self.stopped.clone();
+        let reason = match stopped.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone(),
+            Err(_) => None,
+        };
+        reason.unwrap_or_else(|| "QEMU closed its control socket".to_owned())
+    }
+
+    /// Tells how the guest went, if it has.
+    pub(super) fn has_stopped(&self) -> Option<String> {
+        self.stopped.borrow().clone()
+    }
+
+    /// Says whether the accelerator itself gave up.
+    pub(super) async fn accelerator_failed(&self) -> Result<bool, Error> {
+        let status = execute!(self, "query-status", qmp::query_status {})?.status;
+        Ok(status == qmp::RunState::internal_error)
+    }
+
+    /// Lets the guest run.
+    pub(super) async fn cont(&self) -> Result<(), Error> {
+        execute!(self, "cont", qmp::cont {}).map(drop)
+    }
+
+    /// Holds the guest.
+    pub(super) async fn stop(&self) -> Result<(), Error> {
+        execute!(self, "stop", qmp::stop {}).map(drop)
+    }
+
+    /// Writes the devices' state to `file`; the memory stays where it is.
+    pub(super) async fn save_state(&self, file: &Path, limit: Duration) -> Result<(), Error> {
+        self.ignore_shared_memory().await?;
+        let uri = format!("file:{}", file.display());
+        execute!(
+            self,
+            "migrate",
+            qmp::migrate { uri: Some(uri), channels: None, detach: None, resume: None }
+        )?;
+        self.migrated("saving the state", limit).await
+    }
+
+    /// Reads the devices' state from `file`, into a QEMU that waits for it.
+    pub(super) async fn load_state(&self, file: &Path, limit: Duration) -> Result<(), Error> {
+        self.ignore_shared_memory().await?;
+        let uri = format!("file:{}", file.display());
+        execute!(
+            self,
+            "migrate-incoming",
+            qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }
+        )?;
+        self.migrated("loading the state", limit).await
+    }
+
+    async fn ignore_shared_memory(&self) -> Result<(), Error> {
+        let capability = qmp::MigrationCapability::x_ignore_shared;
+        let capabilities = vec![qmp::MigrationCapabilityStatus { capability, state: true }];
+        execute!(self, "migrate-set-capabilities", qmp::migrate_set_capabilities { capabilities }).map(drop)
+    }
+
+    async fn migrated(&self, what: &'static str, limit: Duration) -> Result<(), Error> {
+        let wait = async {
+            loop {
+                let info = execute!(self, "query-migrate", qmp::query_migrate {})?;
+                if info.status == Some(qmp::MigrationStatus::completed) {
+                    return Ok(());
+                }
+                if matches!(info.status, Some(qmp::MigrationStatus::failed | qmp::MigrationStatus::cancelled))
+                {
+                    let message = info.error_desc.unwrap_or_else(|| "failed".to_owned());
+                    return Err(Error::Qmp { command: "migrate", message });
+                }
+                sleep(GLANCE).await;
+            }
+        };
+        let late = Error::TimedOut { what, seconds: limit.as_secs() };
+        timeout(limit, wait).await.unwrap_or(Err(late))
+    }
+
+    /// Reads the end of what the guest wrote to its console.
+    pub(super) async fn console(&self) -> String {
+        let read = qmp::ringbuf_read { device: super::qemu::CONSOLE.to_owned(), size: 65536, format: None };
+        execute!(self, "ringbuf-read", read).unwrap_or_default()
+    }
+
+    /// Counts the traffic of the disks together.
+    pub(super) async fn disks(&self) -> Result<DiskCounters, Error> {
+        let stats = execute!(self, "query-blockstats", qmp::query_blockstats { query_nodes: None })?;
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        Ok(stats.iter().fold(DiskCounters::default(), |sum, disk| DiskCounters {
+            read_bytes: sum.read_bytes + count(disk.stats.rd_bytes),
+            written_bytes: sum.written_bytes + count(disk.stats.wr_bytes),
+        }))
+    }
+}
+
+/// Drives the connection, and notes when the guest is no more.
+async fn listen(
+    mut events: qapi::futures::QapiEvents<QmpStreamTokio<ReadHalf<UnixStream>>>,
+    tell: watch::Sender<Option<String>>,
+) {
+    while let Some(Ok(event)) = events.next().await {
+        if let Some(reason) = end_of_guest(&event) {
+            tell.send_replace(Some(reason));
+        }
+    }
+    tell.send_if_modified(|known| {
+        let unknown = known.is_none();
+        known.get_or_insert_with(|| "QEMU ended".to_owned());
+        unknown
+    });
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "QEMU has fifty other events, none of them an end")]
+fn end_of_guest(event: &qmp::Event) -> Option<String> {
+    match event {
+        qmp::Event::SHUTDOWN { data, .. } => Some(format!("the guest shut down ({:?})", data.reason)),
+        qmp::Event::GUEST_PANICKED { .. } => Some("the guest's kernel panicked".to_owned()),
+        qmp::Event::RESET { data, .. } if data.guest => Some("the guest reset itself".to_owned()),
+        _ => None,
+    }
+}
