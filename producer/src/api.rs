@@ -17,7 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing answers.
-    #[error("the API at {url} does not answer: {reason}. Start it with `evalfleet up`, or name yours in api.url")]
+    #[error(
+        "the API at {url} does not answer: {reason}. Start it with `evalfleet up`, or name yours in api.url"
+    )]
     Unreachable {
         /// Where it was looked for.
         url: String,
@@ -104,7 +106,8 @@ impl Api {
         let token = if file.as_os_str().is_empty() {
             None
         } else {
-            let failed = |error: std::io::Error| Error::Token { file: file.clone(), reason: error.to_string() };
+            let failed =
+                |error: std::io::Error| Error::Token { file: file.clone(), reason: error.to_string() };
             Some(std::fs::read_to_string(&file).map_err(failed)?.trim().to_owned())
         };
         let url = settings.url.trim_end_matches('/').to_owned();

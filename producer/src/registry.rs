@@ -179,11 +179,7 @@ impl Registry {
             .take(MISFITS_MAX)
             .map(|error| Misfit { path: error.instance_path().to_string(), wanted: error.to_string() })
             .collect();
-        if misfits.is_empty() {
-            Ok(tool)
-        } else {
-            Err(Error::Arguments { tool: call.name.clone(), misfits })
-        }
+        if misfits.is_empty() { Ok(tool) } else { Err(Error::Arguments { tool: call.name.clone(), misfits }) }
     }
 
     /// Checks the call that `job` is, if it is one, and gives it the effects its tool is meant to have

@@ -16,10 +16,10 @@ use stage::{Stage, within};
 async fn jobs_go_out_and_evaluations_come_back() {
     let Some(stage) = Stage::set().await else { return };
     if std::env::var_os("ONLY").is_none() {
-    a_job_is_answered_with_its_live_output(&stage).await;
-    many_are_answered_as_they_come(&stage).await;
-    arguments_that_do_not_fit_are_not_enqueued(&stage).await;
-    dead_letters_are_listed_and_replayed(&stage).await;
+        a_job_is_answered_with_its_live_output(&stage).await;
+        many_are_answered_as_they_come(&stage).await;
+        arguments_that_do_not_fit_are_not_enqueued(&stage).await;
+        dead_letters_are_listed_and_replayed(&stage).await;
     }
     a_result_survives_a_restart_of_the_broker(&stage).await;
     stage.strike().await;
@@ -65,8 +65,10 @@ async fn many_are_answered_as_they_come(stage: &Stage) {
 async fn arguments_that_do_not_fit_are_not_enqueued(stage: &Stage) {
     let client = Client::connect(&stage.settings).await.unwrap();
     let call = |args: &str| {
-        Submission::from_json(&format!(r#"{{"kind": "function_call", "tool": "word_count", "args": {args}}}"#))
-            .unwrap()
+        Submission::from_json(&format!(
+            r#"{{"kind": "function_call", "tool": "word_count", "args": {args}}}"#
+        ))
+        .unwrap()
     };
     let refused = client.submit(call(r#"{"text": 3}"#)).await.unwrap_err();
     assert_eq!(refused.exit().code(), 4);
@@ -101,18 +103,15 @@ async fn dead_letters_are_listed_and_replayed(stage: &Stage) {
     }
 
     let office = Office::open(&stage.settings).await.unwrap();
-    let dry = stage
-        .until(async || office.replay(&Which::All, 10, true).await.unwrap().into_iter().next())
-        .await;
+    let dry =
+        stage.until(async || office.replay(&Which::All, 10, true).await.unwrap().into_iter().next()).await;
     let replay = dry.job.unwrap();
     assert_eq!(replay, dead.derived("replay", 1));
     office.close().await;
 
     let pending = client.hear_of(replay, std::time::Duration::from_secs(60)).await.unwrap();
     let office = Office::open(&stage.settings).await.unwrap();
-    let done = stage
-        .until(async || office.replay(&Which::Of(vec![dead]), 10, false).await.ok())
-        .await;
+    let done = stage.until(async || office.replay(&Which::Of(vec![dead]), 10, false).await.ok()).await;
     assert_eq!(done[0].job, Some(replay));
     assert!(office.list(10).await.unwrap().is_empty(), "a replayed letter is gone");
     office.close().await;

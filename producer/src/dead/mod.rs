@@ -27,7 +27,9 @@ pub enum Error {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// There is no such letter among those that were looked at.
-    #[error("no dead letter of {id} among the first {looked}: `evalfleet dead list` shows what there is, `--limit` looks further")]
+    #[error(
+        "no dead letter of {id} among the first {looked}: `evalfleet dead list` shows what there is, `--limit` looks further"
+    )]
     Missing {
         /// What was asked for.
         id: JobId,
@@ -132,8 +134,7 @@ impl Office {
         if !dry {
             let envelope = Envelope::of_job(&job, self.attempts_max, now);
             let body = wire::encode(&job);
-            let proof =
-                self.session.publish(topology::JOBS, job.lane.as_str(), &envelope, &body).await?;
+            let proof = self.session.publish(topology::JOBS, job.lane.as_str(), &envelope, &body).await?;
             delivery.settle(&proof).await?;
         }
         Ok(Outcome { letter, job: Some(job.id), refused: None })

@@ -46,7 +46,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The state directory cannot be used.
-    #[error("the state directory {dir} cannot be used: {source}. Name another in EVALFLEET_STATE__DIR, or make room")]
+    #[error(
+        "the state directory {dir} cannot be used: {source}. Name another in EVALFLEET_STATE__DIR, or make room"
+    )]
     State {
         /// Which.
         dir: PathBuf,
@@ -57,7 +59,9 @@ pub enum Error {
     #[error("RabbitMQ is not installed: apt-get install rabbitmq-server (its service need not run)")]
     NoRabbitMq,
     /// The gateway is missing.
-    #[error("the Datomic gateway is not here (looked for {looked}). Build it, or name its run.sh in EVALFLEET_GATEWAY")]
+    #[error(
+        "the Datomic gateway is not here (looked for {looked}). Build it, or name its run.sh in EVALFLEET_GATEWAY"
+    )]
     NoGateway {
         /// Where it was looked for.
         looked: String,

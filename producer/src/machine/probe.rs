@@ -87,5 +87,7 @@ async fn http(url: &str) -> bool {
         return false;
     }
     let body: serde_json::Value = response.json().await.unwrap_or_default();
-    body.get("status").and_then(|status| status.as_str()).is_none_or(|status| matches!(status, "ready" | "ok"))
+    body.get("status")
+        .and_then(|status| status.as_str())
+        .is_none_or(|status| matches!(status, "ready" | "ok"))
 }

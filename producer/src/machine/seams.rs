@@ -37,7 +37,11 @@ pub fn gateway(
     token_file: &Path,
 ) -> Result<Command, Error> {
     let program = gateway_script().ok_or_else(|| Error::NoGateway {
-        looked: gateway_scripts().iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+        looked: gateway_scripts()
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
     })?;
     let text = |path: &Path| path.display().to_string();
     let pairs = [

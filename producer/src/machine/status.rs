@@ -1,9 +1,9 @@
 //! `status`: what the parts are and how they are, and what waits in the queues.
 
 use super::part::{Kind, State};
+use super::process::{Process, boot_id};
 use super::record::{Machine, PartRecord};
 use super::supervisor::as_part;
-use super::process::{Process, boot_id};
 use evalfleet_broker::{Options, Session};
 use evalfleet_proto::{Timestamp, topology};
 use evalfleet_service::settings::Settings;
@@ -85,7 +85,11 @@ fn vms(state_dir: &Path, worker: &PartRecord) -> Vec<PartRecord> {
             pid: vm.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok()),
             began: None,
             state: State::Ready,
-            since: vm.get("since").and_then(Value::as_str).and_then(|at| at.parse().ok()).unwrap_or(worker.since),
+            since: vm
+                .get("since")
+                .and_then(Value::as_str)
+                .and_then(|at| at.parse().ok())
+                .unwrap_or(worker.since),
             restarts: 0,
             port: None,
             detail: vm,
@@ -100,7 +104,8 @@ async fn queues(settings: &Settings) -> BTreeMap<String, Queue> {
         for lane in &settings.broker.lanes {
             names.extend(settings.broker.retry_tiers().iter().map(|tier| topology::retry_queue(lane, *tier)));
         }
-        names.extend([topology::RESULTS_QUEUE, topology::DEAD_QUEUE, topology::UNROUTABLE].map(str::to_owned));
+        names
+            .extend([topology::RESULTS_QUEUE, topology::DEAD_QUEUE, topology::UNROUTABLE].map(str::to_owned));
         let mut queues = BTreeMap::new();
         for name in names {
             let (messages, consumers) = session.depth(&name).await?;

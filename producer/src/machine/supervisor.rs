@@ -96,7 +96,11 @@ impl Supervisor {
     pub async fn run(mut self, stop: Stop) {
         let (mut draining, mut hurried) = (false, false);
         loop {
-            if draining { self.stop_next() } else { self.start_next() }
+            if draining {
+                self.stop_next()
+            } else {
+                self.start_next()
+            }
             self.record();
             if draining && self.kept.iter().all(|kept| kept.life.phase == Phase::Stopped) {
                 return;
@@ -134,9 +138,8 @@ impl Supervisor {
     fn stop_next(&mut self) {
         loop {
             let gone = |kept: &Kept| kept.life.phase == Phase::Stopped;
-            let needed = |name: &String| {
-                self.kept.iter().any(|other| !gone(other) && other.part.needs.contains(name))
-            };
+            let needed =
+                |name: &String| self.kept.iter().any(|other| !gone(other) && other.part.needs.contains(name));
             let next = self.kept.iter().position(|kept| {
                 !matches!(kept.life.phase, Phase::Stopped | Phase::Draining) && !needed(&kept.part.name)
             });

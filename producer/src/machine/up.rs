@@ -207,9 +207,6 @@ mod tests {
         let after = machine(&[("broker", State::Ready, 15), ("worker-1", State::Starting, 15)]);
         assert_eq!(news(Some(&before), &after), ["broker       ready after 14.0 s", "worker-1     starting"]);
         let done = machine(&[("broker", State::Ready, 15), ("worker-1", State::Ready, 20)]);
-        assert_eq!(
-            news(Some(&after), &done),
-            ["worker-1     ready after 5.0 s", "everything is ready"]
-        );
+        assert_eq!(news(Some(&after), &done), ["worker-1     ready after 5.0 s", "everything is ready"]);
     }
 }
