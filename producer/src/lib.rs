@@ -1,1 +1,25 @@
+//! What an agent's REPL holds in its hands: a client library, dead letters, and the command
+//! `evalfleet`.
+//!
+//! - [`client`] submits jobs and waits for their evaluations, across broken connections;
+//!   [`registry`] checks the arguments of a tool before anything is enqueued.
+//! - [`dead`] looks into the dead letters and replays them.
+//! - [`api`] asks the REST API for what was recorded.
+//! - [`machine`] runs the whole fleet on one machine, as supervised children.
+//! - [`doctor`] checks what a machine needs, and says how to get it.
+//! - [`cli`] is the command over all of them; [`repl`] is its interactive form.
+//!
+//! Running jobs, recording results and building images are other crates' business.
 
+pub mod registry;
+
+pub mod client;
+pub mod dead;
+
+pub mod api;
+
+pub mod doctor;
+pub mod machine;
+
+pub mod cli;
+pub mod repl;

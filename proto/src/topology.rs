@@ -31,6 +31,10 @@ pub const CONSUMER_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often the broker hands out a job before it gives it up.
 pub const DELIVERY_LIMIT: i64 = 10;
 
+/// How often a dead letter may be looked at. RabbitMQ 4 would destroy it after 20 looks by default, and
+/// takes -1 for "no limit"; 3.10 takes -1 for a limit that the first look crosses.
+const LOOKS_MAX: i64 = 1_000_000_000;
+
 /// The queue of a lane's jobs.
 pub fn jobs_queue(lane: &Lane) -> String {
     format!("eval.jobs.{lane}")
@@ -135,7 +139,7 @@ impl Topology {
                 topology.bind(RETRY, retry_queue(lane, *tier), retry_key(lane, *tier));
             }
         }
-        topology.queue(DEAD_QUEUE.to_owned(), quorum(vec![("x-delivery-limit", number(-1))]));
+        topology.queue(DEAD_QUEUE.to_owned(), quorum(vec![("x-delivery-limit", number(LOOKS_MAX))]));
         topology.bind(DEAD, DEAD_QUEUE.to_owned(), "dead.#".to_owned());
         topology.queue(UNROUTABLE.to_owned(), quorum(vec![]));
         topology.bind(UNROUTABLE, UNROUTABLE.to_owned(), String::new());

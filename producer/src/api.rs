@@ -1,0 +1,215 @@
+//! The REST API, as a client sees it: what was recorded, and questions on the history.
+
+use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_proto::ids::JobId;
+use evalfleet_proto::status::Exit;
+use evalfleet_service::settings;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long an answer may take: the API cuts questions off well before.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing answers.
+    #[error(
+        "the API at {url} does not answer: {reason}. Start it with `evalfleet up`, or name yours in api.url"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// What came instead.
+        reason: String,
+    },
+    /// The token is missing or wrong.
+    #[error("the API refuses the token in {file:?}: {reason}")]
+    Token {
+        /// The file.
+        file: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The question is refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The API, or the store behind it, cannot answer now.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// The exit code that says so.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unreachable { .. } | Self::Failed(_) => Exit::Unreachable,
+            Self::Token { .. } | Self::Refused(_) | Self::NotFound(_) => Exit::Usage,
+        }
+    }
+}
+
+/// A question on the history.
+#[derive(Debug, Clone, Serialize)]
+pub struct Query {
+    /// Datalog, as EDN text.
+    pub query: String,
+    /// Its further inputs, each as EDN text.
+    pub args: Vec<String>,
+    /// The moment, or the transaction, as of which it is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rows {
+    /// One entry a row.
+    pub rows: Vec<Value>,
+    /// The transaction that the answer stands on.
+    pub basis_t: Option<i64>,
+    /// Whether a bound cut it.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    title: String,
+    detail: String,
+    exit: Option<u8>,
+}
+
+/// A client of the API.
+#[derive(Debug)]
+pub struct Api {
+    http: reqwest::Client,
+    url: String,
+    token_file: std::path::PathBuf,
+    token: Option<String>,
+}
+
+impl Api {
+    /// A client of the API that `settings` name; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the token's file cannot be read.
+    pub fn new(settings: &settings::Api) -> Result<Self, Error> {
+        let file = settings.token_file.clone();
+        let token = if file.as_os_str().is_empty() {
+            None
+        } else {
+            let failed =
+                |error: std::io::Error| Error::Token { file: file.clone(), reason: error.to_string() };
+            Some(std::fs::read_to_string(&file).map_err(failed)?.trim().to_owned())
+        };
+        let url = settings.url.trim_end_matches('/').to_owned();
+        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
+        let http = http.map_err(|error| Error::Failed(format!("no HTTP client: {error}")))?;
+        Ok(Self { http, url, token_file: file, token })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// One evaluation, as it was recorded.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is not recorded (yet, or as of that moment).
+    pub async fn evaluation(&self, id: JobId, as_of: Option<&str>) -> Result<Value, Error> {
+        let request = self.request(Method::GET, &format!("/v1/evaluations/{id}"));
+        self.ask(match as_of {
+            Some(moment) => request.query(&[("as_of", moment)]),
+            None => request,
+        })
+        .await
+    }
+
+    /// One evaluation, if it is recorded.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn recorded(&self, id: JobId) -> Result<Option<Evaluation>, Error> {
+        match self.evaluation(id, None).await {
+            Ok(document) => serde_json::from_value(document)
+                .map(Some)
+                .map_err(|error| Error::Failed(format!("the API's document is not ours: {error}"))),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The newest evaluations.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn recent(&self, limit: usize) -> Result<Value, Error> {
+        self.ask(self.request(Method::GET, "/v1/evaluations").query(&[("limit", limit)])).await
+    }
+
+    /// Asks the history.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the form that is not admitted.
+    pub async fn query(&self, query: &Query) -> Result<Rows, Error> {
+        self.ask(self.request(Method::POST, "/v1/query").json(query)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+        let unreachable =
+            |error: reqwest::Error| Error::Unreachable { url: self.url.clone(), reason: root_cause(&error) };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|error| Error::Failed(format!("the API's answer does not decode: {error}")));
+        }
+        Err(self.problem(status, &body))
+    }
+
+    fn problem(&self, status: StatusCode, body: &[u8]) -> Error {
+        let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+        let text = match (problem.title.as_str(), problem.detail.as_str()) {
+            ("", "") => format!("the API answers {status}"),
+            (title, "") => title.to_owned(),
+            ("", detail) => detail.to_owned(),
+            (title, detail) => format!("{title}: {detail}"),
+        };
+        match (status, problem.exit) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
+                Error::Token { file: self.token_file.clone(), reason: text }
+            }
+            (StatusCode::NOT_FOUND, _) => Error::NotFound(text),
+            (_, Some(64)) => Error::Refused(text),
+            (status, None) if status.is_client_error() => Error::Refused(text),
+            _ => Error::Failed(text),
+        }
+    }
+}
+
+/// The innermost of an error's sources says why; the outer ones only that.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}

@@ -1,0 +1,495 @@
+//! The arguments, and the job that they describe.
+
+use clap::{Args, Parser, Subcommand};
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::ids::{BatchId, ImageRef, JobId, ToolName};
+use evalfleet_proto::job::{Limits, Network};
+use evalfleet_proto::submission::Submission;
+use evalfleet_proto::units::{ByteSize, parse_duration};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Runs evaluations in clean virtual machines, and remembers them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "evalfleet",
+    version = evalfleet_service::VERSION,
+    after_help = "Exit codes: 0 passed, 1 the subject failed, 2 a budget was exceeded, 3 infrastructure, 4 the request \
+                  itself, 5 cancelled, 64 usage or configuration, 69 a part is unreachable, 70 a defect.\n\n\
+                  Examples:\n  evalfleet up --detach\n  evalfleet run -- sh -c 'echo hi > /workspace/a'\n  \
+                  evalfleet call word_count '{\"text\": \"a b c\"}'\n  evalfleet query '[:find (count ?e) :where [?e :evaluation/id]]'"
+)]
+pub struct Cli {
+    /// Your configuration file; `doctor --settings` prints every setting.
+    #[arg(long, global = true, value_name = "FILE", env = "EVALFLEET_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Documents instead of text: one, or one a line where there are many.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything on this machine: broker, gateway, recorder, API, workers.
+    #[command(
+        after_help = "Examples:\n  evalfleet up --workers 2\n  evalfleet up --detach && evalfleet status"
+    )]
+    Up(UpArgs),
+    /// Stop exactly what `up` started.
+    Down,
+    /// Show the parts, their states, and what waits in the queues.
+    #[command(after_help = "Examples:\n  evalfleet status\n  evalfleet status --json | jq .queues")]
+    Status,
+    /// Check what this machine needs, each with its fix.
+    #[command(after_help = "Examples:\n  evalfleet doctor\n  evalfleet doctor --settings > evalfleet.toml")]
+    Doctor {
+        /// Print every setting with its default instead.
+        #[arg(long)]
+        settings: bool,
+    },
+    /// Run a command in a clean VM, show its output, report.
+    #[command(after_help = "Examples:\n  evalfleet run -- python3 -c 'print(1)'\n  \
+        evalfleet run --wall 5s --memory 64M --file ./a.py:/workspace/a.py -- python3 a.py\n  \
+        evalfleet run --out /workspace/result.json -- ./make-result")]
+    Run(RunArgs),
+    /// Call a tool of an image in a clean VM.
+    #[command(after_help = "Examples:\n  evalfleet call word_count '{\"text\": \"a b c\"}' --json\n  \
+        echo '{\"path\": \"notes.txt\"}' | evalfleet call read_file -")]
+    Call(CallArgs),
+    /// Submit many jobs, one JSON document a line; prints an id for each.
+    #[command(after_help = "Examples:\n  evalfleet submit jobs.jsonl > ids\n  \
+        echo '{\"kind\": \"command\", \"argv\": [\"true\"]}' | evalfleet submit -")]
+    Submit(SubmitArgs),
+    /// Wait for jobs and report each when it is done.
+    #[command(after_help = "Examples:\n  evalfleet wait $(evalfleet submit jobs.jsonl)")]
+    Wait(WaitArgs),
+    /// Show one evaluation as it was recorded.
+    #[command(
+        after_help = "Examples:\n  evalfleet get 0198c1c2-… --json\n  evalfleet get 0198c1c2-… --as-of 2026-01-31"
+    )]
+    Get {
+        /// The job.
+        id: JobId,
+        /// As it was known then: a time, or a transaction.
+        #[arg(long, value_name = "TIME")]
+        as_of: Option<String>,
+    },
+    /// Show the newest evaluations.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Ask the history in Datalog.
+    #[command(
+        after_help = "Examples:\n  evalfleet query '[:find ?m ?r :where [?e :evaluation/model ?m] [?e :evaluation/success-rate ?r]]'\n  \
+        evalfleet query @rates.edn --as-of 2025-07-31T06:00:00Z --arg '\"word_count\"'"
+    )]
+    Query(QueryArgs),
+    /// Dead letters: jobs that could not be run.
+    #[command(subcommand)]
+    Dead(DeadCommand),
+    /// The tools of an image.
+    #[command(subcommand)]
+    Tool(ToolCommand),
+    /// Past results in and out.
+    #[command(subcommand)]
+    History(HistoryCommand),
+    /// VM images.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Call tools and run commands interactively; results arrive when they are ready.
+    Repl,
+    /// Print the completions of a shell.
+    #[command(after_help = "Examples:\n  evalfleet completions bash > /etc/bash_completion.d/evalfleet")]
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all of them into a folder.
+    Man {
+        /// The folder.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// `up`
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// How many workers; worker.count when missing.
+    #[arg(long)]
+    pub workers: Option<u32>,
+    /// Return when everything is ready, and leave it running.
+    #[arg(long)]
+    pub detach: bool,
+    /// Only these kinds of parts.
+    #[arg(long, value_delimiter = ',', value_parser = ["broker", "gateway", "recorder", "api", "worker"])]
+    pub only: Vec<String>,
+    /// Set by `--detach` for the process it leaves behind.
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+/// `run`
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// What the job may use, and more.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// What it reads on standard input; `-` is ours.
+    #[arg(long, value_name = "FILE")]
+    pub stdin: Option<PathBuf>,
+    /// A variable of its environment.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub env: Vec<(String, String)>,
+    /// Where it starts in the guest.
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<String>,
+    /// The guest's user that runs it.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// The program and its arguments, without a shell around them.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGV")]
+    pub argv: Vec<String>,
+}
+
+/// `call`
+#[derive(Debug, Clone, Args)]
+pub struct CallArgs {
+    /// What the job may use, and more.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// The tool.
+    pub tool: ToolName,
+    /// Its arguments as JSON; `-` reads them from standard input.
+    #[arg(default_value = "{}", value_name = "JSON")]
+    pub args: String,
+}
+
+/// `submit`
+#[derive(Debug, Clone, Args)]
+pub struct SubmitArgs {
+    /// A file with one job a line; `-` is standard input.
+    pub file: PathBuf,
+    /// The batch they belong to, where they name none.
+    #[arg(long)]
+    pub batch: Option<BatchId>,
+}
+
+/// `wait`
+#[derive(Debug, Clone, Args)]
+pub struct WaitArgs {
+    /// The jobs.
+    #[arg(required = true)]
+    pub ids: Vec<JobId>,
+    /// No longer than this; client.patience when missing.
+    #[arg(long, value_parser = parse_duration)]
+    pub patience: Option<Duration>,
+}
+
+/// `query`
+#[derive(Debug, Clone, Args)]
+pub struct QueryArgs {
+    /// The query, as EDN; `@FILE` reads it from a file, `@-` from standard input.
+    pub query: String,
+    /// As it was known then: a time, or a transaction.
+    #[arg(long, value_name = "TIME")]
+    pub as_of: Option<String>,
+    /// A further input of the query, as EDN.
+    #[arg(long, value_name = "EDN")]
+    pub arg: Vec<String>,
+}
+
+/// `dead`
+#[derive(Debug, Clone, Subcommand)]
+pub enum DeadCommand {
+    /// Show them, oldest first.
+    List {
+        /// How many to look at.
+        #[arg(long, default_value_t = crate::dead::LIMIT)]
+        limit: usize,
+    },
+    /// Show one with everything that is known of it.
+    Show {
+        /// Its job.
+        id: JobId,
+        /// How many to look at.
+        #[arg(long, default_value_t = crate::dead::LIMIT)]
+        limit: usize,
+    },
+    /// Make each a new job; it is gone from here when the broker holds that.
+    #[command(
+        after_help = "Examples:\n  evalfleet dead replay 0198c1c2-…\n  evalfleet dead replay --all --dry-run"
+    )]
+    Replay {
+        /// Their jobs.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<JobId>,
+        /// All that are looked at.
+        #[arg(long)]
+        all: bool,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// How many to look at.
+        #[arg(long, default_value_t = crate::dead::LIMIT)]
+        limit: usize,
+    },
+}
+
+/// `tool`
+#[derive(Debug, Clone, Subcommand)]
+pub enum ToolCommand {
+    /// Show what there is.
+    List {
+        /// The image; client.image when missing.
+        #[arg(long)]
+        image: Option<ImageRef>,
+        /// As Gemini function declarations.
+        #[arg(long)]
+        gemini: bool,
+    },
+    /// Show one with its parameters.
+    Show {
+        /// Which.
+        name: ToolName,
+        /// The image; client.image when missing.
+        #[arg(long)]
+        image: Option<ImageRef>,
+        /// As a Gemini function declaration.
+        #[arg(long)]
+        gemini: bool,
+    },
+}
+
+/// `history`
+#[derive(Debug, Clone, Subcommand)]
+pub enum HistoryCommand {
+    /// Import result files of past batches, with their own times, oldest first.
+    #[command(after_help = "Examples:\n  evalfleet history import results_batch_*.json")]
+    Import {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// `image`
+#[derive(Debug, Clone, Subcommand)]
+pub enum ImageCommand {
+    /// Build an image, or find it built.
+    Build {
+        /// Which.
+        #[arg(default_value = "base")]
+        name: String,
+    },
+    /// Show the images that are here.
+    List,
+    /// Show one image.
+    Show {
+        /// Which: NAME or NAME@DIGEST.
+        #[arg(default_value = "base")]
+        name: String,
+    },
+}
+
+/// What every command that submits takes.
+#[derive(Debug, Clone, Args)]
+pub struct JobArgs {
+    /// Time on the clock.
+    #[arg(long, value_parser = parse_duration, help_heading = "Limits")]
+    pub wall: Option<Duration>,
+    /// Time on the processors.
+    #[arg(long, value_parser = parse_duration, help_heading = "Limits")]
+    pub cpu: Option<Duration>,
+    /// Memory of all its processes together.
+    #[arg(long, help_heading = "Limits")]
+    pub memory: Option<ByteSize>,
+    /// Processes and threads at one moment.
+    #[arg(long, help_heading = "Limits")]
+    pub processes: Option<u32>,
+    /// Growth of the disk.
+    #[arg(long, help_heading = "Limits")]
+    pub disk: Option<ByteSize>,
+    /// Standard output and standard error together.
+    #[arg(long, help_heading = "Limits")]
+    pub output: Option<ByteSize>,
+    /// What it may reach.
+    #[arg(long, value_parser = ["none"], default_value = "none", help_heading = "Limits")]
+    pub network: String,
+    /// The image: NAME or NAME@sha256:DIGEST.
+    #[arg(long)]
+    pub image: Option<ImageRef>,
+    /// The image's scenario.
+    #[arg(long)]
+    pub scenario: Option<String>,
+    /// 0 to 9, larger first.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub priority: u8,
+    /// Overtake the others.
+    #[arg(long)]
+    pub urgent: bool,
+    /// Not to be started after this moment.
+    #[arg(long, value_name = "TIME")]
+    pub deadline: Option<Timestamp>,
+    /// What it belongs to: suite, case, run, model, …
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub label: Vec<(String, String)>,
+    /// The same key, the same job.
+    #[arg(long, value_name = "IDEMPOTENCY_KEY")]
+    pub key: Option<String>,
+    /// The batch it belongs to.
+    #[arg(long)]
+    pub batch: Option<BatchId>,
+    /// A glob of paths that it is meant to change.
+    #[arg(long, value_name = "GLOB")]
+    pub expect: Vec<String>,
+    /// A file to lay into the VM.
+    #[arg(long, value_name = "LOCAL:GUEST", value_parser = file_pair)]
+    pub file: Vec<(PathBuf, String)>,
+    /// A guest file to fetch after the run, into the current folder or to LOCAL.
+    #[arg(long, value_name = "GUEST[:LOCAL]", value_parser = out_pair)]
+    pub out: Vec<(String, Option<PathBuf>)>,
+}
+
+impl JobArgs {
+    /// Puts what was given into `submission`. Files are laid in later: they may be large, or not text.
+    pub fn apply(&self, submission: &mut Submission) {
+        submission.limits = self.limits();
+        submission.network = Network::None;
+        submission.image.clone_from(&self.image);
+        submission.scenario.clone_from(&self.scenario);
+        submission.priority = self.priority;
+        submission.urgent = self.urgent;
+        submission.deadline = self.deadline;
+        submission.labels = self.label.iter().cloned().collect();
+        submission.key.clone_from(&self.key);
+        submission.batch.clone_from(&self.batch);
+        submission.expected_effects.clone_from(&self.expect);
+        submission.out = self.out.iter().map(|(guest, _)| guest.clone()).collect();
+    }
+
+    fn limits(&self) -> Limits {
+        let default = Limits::default();
+        let wall = self.wall.unwrap_or(default.wall);
+        Limits {
+            wall,
+            // Whoever grants more time on the clock and says nothing of the processors means both.
+            cpu: self.cpu.unwrap_or_else(|| default.cpu.max(wall)),
+            memory: self.memory.unwrap_or(default.memory),
+            processes: self.processes.unwrap_or(default.processes),
+            disk: self.disk.unwrap_or(default.disk),
+            output: self.output.unwrap_or(default.output),
+        }
+    }
+}
+
+impl RunArgs {
+    /// The job that the arguments describe, without its files and its standard input.
+    pub fn submission(&self) -> Submission {
+        let mut submission = Submission::command(self.argv.clone());
+        submission.env = self.env.iter().cloned().collect();
+        submission.cwd.clone_from(&self.cwd);
+        submission.user.clone_from(&self.user);
+        self.job.apply(&mut submission);
+        submission
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("must be NAME=VALUE".to_owned()),
+    }
+}
+
+fn file_pair(text: &str) -> Result<(PathBuf, String), String> {
+    match text.rsplit_once(':') {
+        Some((local, guest)) if !local.is_empty() && guest.starts_with('/') => {
+            Ok((PathBuf::from(local), guest.to_owned()))
+        }
+        _ => {
+            Err("must be LOCAL:GUEST with an absolute guest path, such as ./a.py:/workspace/a.py".to_owned())
+        }
+    }
+}
+
+fn out_pair(text: &str) -> Result<(String, Option<PathBuf>), String> {
+    let (guest, local) = match text.split_once(':') {
+        Some((guest, local)) if !local.is_empty() => (guest, Some(PathBuf::from(local))),
+        Some(_) => return Err("must be GUEST or GUEST:LOCAL".to_owned()),
+        None => (text, None),
+    };
+    if guest.starts_with('/') {
+        Ok((guest.to_owned(), local))
+    } else {
+        Err("must begin with an absolute guest path, such as /workspace/a".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn run(words: &[&str]) -> RunArgs {
+        let cli = Cli::try_parse_from([&["evalfleet", "run"], words].concat()).unwrap();
+        let Command::Run(args) = cli.command else { panic!("not run") };
+        args
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_a_submission_and_the_subjects_own_flags_stay_its_own() {
+        let args =
+            run(&["--wall", "5s", "--memory", "64M", "--label", "suite=s", "--urgent", "--", "ls", "--all"]);
+        let submission = args.submission();
+        assert_eq!(submission.argv, ["ls", "--all"]);
+        assert_eq!(submission.limits.wall, Duration::from_secs(5));
+        assert_eq!(submission.limits.memory, ByteSize::mib(64));
+        assert_eq!(submission.limits.processes, Limits::default().processes);
+        assert!(submission.urgent && submission.labels["suite"] == "s");
+        assert_eq!(run(&["ls", "-la", "--json"]).argv, ["ls", "-la", "--json"]);
+    }
+
+    #[test]
+    fn more_time_on_the_clock_is_more_on_the_processors() {
+        assert_eq!(run(&["--wall", "5m", "true"]).submission().limits.cpu, Duration::from_secs(300));
+        assert_eq!(
+            run(&["--wall", "5m", "--cpu", "1s", "true"]).submission().limits.cpu,
+            Duration::from_secs(1)
+        );
+    }
+
+    #[test]
+    fn files_and_outputs_name_both_sides() {
+        assert_eq!(file_pair("a:b:/w/a"), Ok(("a:b".into(), "/w/a".to_owned())));
+        assert!(file_pair("a").is_err() && file_pair("a:w").is_err());
+        assert_eq!(out_pair("/w/a"), Ok(("/w/a".to_owned(), None)));
+        assert_eq!(out_pair("/w/a:b"), Ok(("/w/a".to_owned(), Some("b".into()))));
+        assert!(out_pair("a").is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for words in [
+            vec!["evalfleet", "run"],
+            vec!["evalfleet", "run", "--priority", "10", "true"],
+            vec!["evalfleet", "run", "--memory", "lots", "true"],
+            vec!["evalfleet", "dead", "replay"],
+            vec!["evalfleet", "get", "not-an-id"],
+            vec!["evalfleet", "dance"],
+        ] {
+            assert!(Cli::try_parse_from(&words).is_err(), "{words:?}");
+        }
+    }
+}

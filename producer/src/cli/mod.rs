@@ -1,0 +1,130 @@
+//! The command: arguments in, an exit code out. Results go to standard output, everything else to
+//! standard error.
+
+pub mod args;
+pub mod failure;
+pub mod report;
+
+mod dead;
+mod history;
+mod jobs;
+mod machine;
+mod run;
+pub mod seams;
+mod self_description;
+mod tool;
+
+use args::{Cli, Command};
+use clap::Parser as _;
+use evalfleet_proto::status::Exit;
+use evalfleet_service::settings::Settings;
+use failure::Failure;
+use std::process::ExitCode;
+
+/// What every command has at hand.
+#[derive(Debug)]
+pub struct Context {
+    /// The settings, from all their layers.
+    pub settings: Settings,
+    /// The user's file among them.
+    pub config: Option<std::path::PathBuf>,
+    /// Whether documents are wanted.
+    pub json: bool,
+}
+
+/// Reads the arguments, does what they say, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Passed };
+            return ExitCode::from(exit.code());
+        }
+    };
+    // Commands speak for themselves: of the logs only what went wrong belongs on their terminal.
+    quiet_logs(&cli.command);
+    let exit = match dispatch(cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            eprintln!("evalfleet: {failure}");
+            failure.exit
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn quiet_logs(command: &Command) {
+    if std::env::var_os("EVALFLEET_LOG").is_some() || matches!(command, Command::Up(up) if up.supervised) {
+        evalfleet_service::logging::init();
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    // These need no settings: they must work where those are wrong.
+    if let Command::Completions { shell } = cli.command {
+        return self_description::completions(shell);
+    }
+    if let Command::Man { dir } = &cli.command {
+        return self_description::man(dir.as_deref());
+    }
+    if matches!(cli.command, Command::Doctor { settings: true }) {
+        emit(evalfleet_service::settings::DEFAULT.trim_end())?;
+        return Ok(Exit::Passed);
+    }
+    let config = cli.config.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let settings = Settings::load(config.as_deref()).map_err(Failure::usage)?;
+    let context = Context { settings, config, json: cli.json };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Defect, error))?;
+    let exit = runtime.block_on(Box::pin(run_command(&context, cli.command)));
+    // Threads that wait for input must not keep an ended command alive.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    exit
+}
+
+async fn run_command(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Up(args) => machine::up(context, args).await,
+        Command::Down => machine::down(context).await,
+        Command::Status => machine::status(context).await,
+        Command::Doctor { .. } => machine::doctor(context).await,
+        Command::Run(args) => run::run(context, args).await,
+        Command::Call(args) => run::call(context, args).await,
+        Command::Submit(args) => jobs::submit(context, args).await,
+        Command::Wait(args) => jobs::wait(context, args).await,
+        Command::Get { id, as_of } => history::get(context, id, as_of.as_deref()).await,
+        Command::List { limit } => history::list(context, limit).await,
+        Command::Query(args) => history::query(context, args).await,
+        Command::Dead(command) => dead::dead(context, command).await,
+        Command::Tool(command) => tool::tool(context, command),
+        Command::History(command) => seams::history(context, command).await,
+        Command::Image(command) => seams::image(context, command).await,
+        Command::Repl => crate::repl::repl(context).await,
+        // Answered before there were settings.
+        Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Passed),
+    }
+}
+
+pub(crate) use run::submission_of_call;
+
+/// Does what a line of the REPL says.
+pub(crate) async fn dispatch_within(context: &Context, command: Command) -> Result<Exit, Failure> {
+    run_command(context, command).await
+}
+
+/// Prints a document: one line when several follow each other, indented when it stands alone.
+pub(crate) fn print_json(document: &impl serde::Serialize, alone: bool) -> Result<(), Failure> {
+    let text = if alone { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
+    emit(&text.map_err(|error| Failure::new(Exit::Defect, error))?)
+}
+
+/// Writes a line to standard output. Whoever closed it wants no more of it.
+pub(crate) fn emit(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Failure::new(Exit::Defect, format!("standard output: {error}"))),
+    }
+}

@@ -1,0 +1,175 @@
+//! `run` and `call`: one job, from its arguments to its exit code.
+
+use super::args::{CallArgs, JobArgs, RunArgs};
+use super::failure::Failure;
+use super::report::{remainder, report};
+use super::{Context, print_json};
+use crate::client::{Client, Pending};
+use evalfleet_proto::control::Event;
+use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_proto::job::{Content, FileIn, FunctionCall, INLINE_BYTES_MAX, Job, Task};
+use evalfleet_proto::status::Exit;
+use evalfleet_proto::submission::Submission;
+use evalfleet_service::blobs::Blobs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+pub(super) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failure> {
+    let client = Client::connect(&context.settings).await?;
+    let mut job = client.prepare(args.submission())?;
+    attach(context, &mut job, &args.job, args.stdin.as_deref()).await?;
+    one(context, client, job, &args.job).await
+}
+
+pub(super) async fn call(context: &Context, args: CallArgs) -> Result<Exit, Failure> {
+    let client = Client::connect(&context.settings).await?;
+    let mut job = client.prepare(submission_of_call(&args)?)?;
+    attach(context, &mut job, &args.job, None).await?;
+    one(context, client, job, &args.job).await
+}
+
+/// The call that the arguments describe.
+///
+/// # Errors
+/// When the tool's arguments are no JSON.
+pub(crate) fn submission_of_call(args: &CallArgs) -> Result<Submission, Failure> {
+    let text = if args.args == "-" {
+        String::from_utf8(read_input(Path::new("-"))?).map_err(Failure::harness)?
+    } else {
+        args.args.clone()
+    };
+    let arguments = serde_json::from_str(&text).map_err(|error| {
+        Failure::harness(format!("the arguments of {} are no JSON ({error}): {text}", args.tool))
+    })?;
+    let mut submission = Submission::function_call(FunctionCall { name: args.tool.clone(), args: arguments });
+    args.job.apply(&mut submission);
+    Ok(submission)
+}
+
+async fn one(context: &Context, client: Client, job: Job, args: &JobArgs) -> Result<Exit, Failure> {
+    let pending = client.submit_job(&job).await?;
+    if !context.json {
+        eprintln!("{} submitted", pending.id());
+    }
+    let evaluation = follow(pending, context.json).await?;
+    fetch(context, &evaluation, args).await;
+    client.close().await;
+    Ok(Exit::of(evaluation.status, evaluation.cause))
+}
+
+/// Shows a job's output as it comes, and its report at its end; or, for a program, its document.
+pub(super) async fn follow(pending: Pending, json: bool) -> Result<Evaluation, Failure> {
+    let mut shown = [0u64; 2];
+    let evaluation = tokio::select! {
+        done = pending.watch(|event| if !json { show(&event, &mut shown) }) => done?,
+        // The job goes on: it is recorded whether anyone waits or not.
+        _ = tokio::signal::ctrl_c() => return Err(Failure::new(Exit::Cancelled, "not waited for: the job goes on")),
+    };
+    if json {
+        print_json(&evaluation, true)?;
+        return Ok(evaluation);
+    }
+    let mut notes = Vec::new();
+    for (index, output, name) in [(0, &evaluation.stdout, "stdout"), (1, &evaluation.stderr, "stderr")] {
+        let (text, note) = remainder(output, shown[index], name);
+        write(index == 1, text.as_bytes());
+        notes.extend(note);
+    }
+    eprintln!("{}", report(&evaluation));
+    notes.iter().for_each(|note| eprintln!("  note: {note}"));
+    Ok(evaluation)
+}
+
+fn show(event: &Event, shown: &mut [u64; 2]) {
+    match event {
+        Event::Output { stderr, data, .. } => {
+            shown[usize::from(*stderr)] += data.len() as u64;
+            write(*stderr, data);
+        }
+        Event::Started { worker, attempt, .. } if *attempt > 1 => eprintln!("attempt {attempt} on {worker}"),
+        Event::Retried { attempt, error, .. } => {
+            // What the failed try wrote does not count.
+            *shown = [0; 2];
+            eprintln!("attempt {attempt} failed, and is made again: {error}");
+        }
+        Event::Started { .. } | Event::Unknown => {}
+    }
+}
+
+fn write(to_stderr: bool, bytes: &[u8]) {
+    // Whoever closed the stream wants no more of it; the report and the exit code still tell.
+    let _ = if to_stderr {
+        std::io::stderr().write_all(bytes)
+    } else {
+        std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush())
+    };
+}
+
+/// Puts local files and standard input into the job, or into the blob store where they are large.
+async fn attach(
+    context: &Context,
+    job: &mut Job,
+    args: &JobArgs,
+    stdin: Option<&Path>,
+) -> Result<(), Failure> {
+    let mut room = INLINE_BYTES_MAX;
+    let mut content = async |bytes: Vec<u8>| -> Result<Content, Failure> {
+        if let Some(left) = room.checked_sub(bytes.len()) {
+            room = left;
+            return Ok(Content::Inline(bytes));
+        }
+        let unreachable = |error| Failure::new(Exit::Unreachable, error);
+        let blobs = Blobs::in_dir(&context.settings.blobs_dir()).map_err(unreachable)?;
+        let length = bytes.len() as u64;
+        Ok(Content::Blob { sha256: blobs.put(bytes).await.map_err(unreachable)?, bytes: length })
+    };
+    for (local, guest) in &args.file {
+        let bytes = read_input(local)?;
+        let mode = std::fs::metadata(local).map_or(0o644, |meta| meta.permissions().mode() & 0o777);
+        job.files.push(FileIn { path: guest.clone(), mode, content: content(bytes).await? });
+    }
+    if let (Some(path), Task::Command(command)) = (stdin, &mut job.task) {
+        command.stdin = Some(content(read_input(path)?).await?);
+    }
+    Ok(())
+}
+
+/// Reads a file, or standard input for `-`.
+pub(super) fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
+    let read = || {
+        if path == Path::new("-") {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes)?;
+            return Ok(bytes);
+        }
+        std::fs::read(path)
+    };
+    read()
+        .map_err(|error: std::io::Error| Failure::harness(format!("cannot read {}: {error}", path.display())))
+}
+
+/// Fetches the files that the job kept. The verdict stands, whatever comes of it.
+async fn fetch(context: &Context, evaluation: &Evaluation, args: &JobArgs) {
+    for (guest, local) in &args.out {
+        let Some(artifact) = evaluation.artifacts.iter().find(|artifact| artifact.path == *guest) else {
+            eprintln!("{guest} was not kept");
+            continue;
+        };
+        let Some(key) = artifact.sha256 else { continue };
+        let name = || guest.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("out").to_owned();
+        let local = local.clone().unwrap_or_else(|| PathBuf::from(name()));
+        let fetched = async {
+            let bytes = Blobs::in_dir(&context.settings.blobs_dir())?.get(key).await?;
+            Ok::<_, evalfleet_service::blobs::Error>(bytes)
+        };
+        let saved = match fetched.await {
+            Ok(bytes) => std::fs::write(&local, bytes).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match saved {
+            Ok(()) => eprintln!("{guest} is in {} ({} bytes)", local.display(), artifact.bytes),
+            Err(error) => eprintln!("{guest} cannot be fetched: {error}"),
+        }
+    }
+}

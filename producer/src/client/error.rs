@@ -1,0 +1,72 @@
+//! Why a job was not submitted, or its evaluation did not come.
+
+use crate::registry;
+use evalfleet_broker as broker;
+use evalfleet_proto::ids::JobId;
+use evalfleet_proto::status::Exit;
+use evalfleet_proto::submission;
+use std::time::Duration;
+
+/// Why a job was not submitted, or its evaluation did not come.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is no job. Nothing was enqueued.
+    #[error(transparent)]
+    Submission(#[from] submission::Error),
+    /// The call does not fit its tool. Nothing was enqueued.
+    #[error(transparent)]
+    Tool(#[from] registry::Error),
+    /// The broker cannot take it.
+    #[error(transparent)]
+    Broker(#[from] broker::Error),
+    /// The broker was lost while the job was on its way.
+    #[error("RabbitMQ did not confirm the job {id} within {} s: it may or may not be enqueued. Submit it again with the same key, or look with `evalfleet get {id}`", .waited.as_secs())]
+    Undecided {
+        /// The job.
+        id: JobId,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The broker was lost before the job was on its way.
+    #[error("RabbitMQ was lost for {} s: the job {id} was not enqueued. `evalfleet status` shows the parts", .waited.as_secs())]
+    Unheard {
+        /// The job.
+        id: JobId,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The job is enqueued, and its evaluation did not come.
+    #[error("no result of {id} within {}: it is still enqueued or running. `evalfleet status` shows the workers, `evalfleet dead list` the dead letters, `evalfleet wait {id}` waits on", humantime::format_duration(*.waited))]
+    Patience {
+        /// The job.
+        id: JobId,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Too many jobs are waited for at once.
+    #[error("{max} results are outstanding, and no more may be: wait for some, or submit without waiting")]
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
+    /// The client was closed.
+    #[error("the client was closed while it waited for {id}")]
+    Closed {
+        /// The job.
+        id: JobId,
+    },
+}
+
+impl Error {
+    /// The exit code that says so.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Submission(_) | Self::Tool(_) => Exit::Harness,
+            Self::Broker(broker::Error::TooLarge { .. }) => Exit::Harness,
+            Self::Broker(_) | Self::Undecided { .. } | Self::Unheard { .. } => Exit::Unreachable,
+            Self::Patience { .. } => Exit::Infrastructure,
+            Self::TooMany { .. } => Exit::Usage,
+            Self::Closed { .. } => Exit::Defect,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Submit jobs, and hear of them when they are done.
+//!
+//! ```text
+//! submit ─▶ check ─▶ inbox hears of job.<id> ─▶ publish, confirmed ─▶ Pending
+//!                                                                       │ live output, then
+//!            mailbox (one task) ◀── results, events ── broker ──────────▶ Evaluation
+//! ```
+//!
+//! A client has one inbox, a durable queue of its own, bound to each job *before* the job is published:
+//! no result can slip by. When the connection breaks, the mailbox opens the inbox again under the same
+//! name, so that what arrived meanwhile is there. Nothing polls.
+//!
+//! `examples/submit.rs` shows it whole:
+//!
+//! ```no_run
+//! use evalfleet::client::Client;
+//! use evalfleet_proto::submission::Submission;
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = evalfleet_service::settings::Settings::load(None)?;
+//! let client = Client::connect(&settings).await?;
+//! let pending = client.submit(Submission::command(["echo", "hi"])).await?;
+//! let evaluation = pending.wait().await?;
+//! println!("{} {}", evaluation.id, evaluation.status.as_str());
+//! client.close().await;
+//! # Ok(()) }
+//! ```
+
+mod error;
+mod mailbox;
+mod pending;
+mod tools;
+
+pub use error::Error;
+pub use pending::Pending;
+
+use evalfleet_broker::{Link, Options};
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::envelope::Envelope;
+use evalfleet_proto::ids::{ImageRef, JobId};
+use evalfleet_proto::job::{Job, Task};
+use evalfleet_proto::submission::{Defaults, Submission};
+use evalfleet_proto::{topology, wire};
+use evalfleet_service::settings::Settings;
+use futures::{Stream, StreamExt as _};
+use mailbox::Mailbox;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tools::Tools;
+
+/// Publishes under way at one moment in [`Client::submit_many`].
+const WINDOW: usize = 32;
+/// How long a submission may take, over lost connections and all.
+const SUBMIT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// A connection to the fleet.
+#[derive(Debug)]
+pub struct Client {
+    link: Arc<Link>,
+    mailbox: Mailbox,
+    tools: Tools,
+    image: ImageRef,
+    attempts_max: u32,
+    patience: Duration,
+    _stop: DropGuard,
+}
+
+impl Client {
+    /// Connects to the broker that `settings` name.
+    ///
+    /// # Errors
+    /// When none of its nodes answers now. Later losses are mended.
+    pub async fn connect(settings: &Settings) -> Result<Self, Error> {
+        let stop = CancellationToken::new();
+        let link = Arc::new(Link::new(Options::new(&settings.broker, "evalfleet client"), stop.clone()));
+        link.try_session().await?;
+        Ok(Self {
+            mailbox: Mailbox::start(link.clone(), stop.clone()),
+            link,
+            tools: Tools::new(settings.images_dir()),
+            image: settings.client.image.clone(),
+            attempts_max: settings.broker.attempts_max,
+            patience: settings.client.patience,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// Checks a submission and makes it a job, without enqueuing it: its tool exists and its arguments
+    /// fit.
+    ///
+    /// # Errors
+    /// Names what does not fit; nothing is enqueued.
+    pub fn prepare(&self, submission: Submission) -> Result<Job, Error> {
+        let defaults = Defaults { image: self.image.clone(), now: Timestamp::now() };
+        let mut job = submission.into_job(&defaults)?;
+        if matches!(job.task, Task::FunctionCall(_)) {
+            self.tools.of(&job.image)?.admit(&mut job)?;
+        }
+        Ok(job)
+    }
+
+    /// Submits a job and hears of it from now on.
+    ///
+    /// # Errors
+    /// When it does not fit (nothing is enqueued), or the broker cannot take it.
+    pub async fn submit(&self, submission: Submission) -> Result<Pending, Error> {
+        let job = self.prepare(submission)?;
+        self.submit_job(&job).await
+    }
+
+    /// Submits a prepared job and hears of it from now on.
+    ///
+    /// # Errors
+    /// When the broker cannot take it.
+    pub async fn submit_job(&self, job: &Job) -> Result<Pending, Error> {
+        let pending = self.hear_of(job.id, job.limits.wall).await?;
+        self.enqueue_job(job).await?;
+        Ok(pending)
+    }
+
+    /// Submits a job and forgets it: only its id is told, its evaluation is recorded.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub async fn enqueue(&self, submission: Submission) -> Result<JobId, Error> {
+        let job = self.prepare(submission)?;
+        self.enqueue_job(&job).await
+    }
+
+    /// Publishes a prepared job until the broker confirms it.
+    ///
+    /// # Errors
+    /// [`Error::Undecided`] leaves open whether the job is enqueued: submitting the same job again is
+    /// safe, its id makes it one job.
+    pub async fn enqueue_job(&self, job: &Job) -> Result<JobId, Error> {
+        let envelope = Envelope::of_job(job, self.attempts_max, Timestamp::now());
+        let body = wire::encode(job);
+        let publish = self.link.publish(topology::JOBS, job.lane.as_str(), &envelope, &body);
+        match tokio::time::timeout(SUBMIT_PATIENCE, publish).await {
+            Ok(confirmed) => Ok(confirmed?.id()),
+            Err(_) => Err(Error::Undecided { id: job.id, waited: SUBMIT_PATIENCE }),
+        }
+    }
+
+    /// Submits many jobs, a bounded number of publishes at a time, and gives them in their order.
+    pub fn submit_many<I>(&self, submissions: I) -> impl Stream<Item = Result<Pending, Error>>
+    where
+        I: IntoIterator<Item = Submission>,
+    {
+        futures::stream::iter(submissions).map(move |submission| self.submit(submission)).buffered(WINDOW)
+    }
+
+    /// As [`Client::submit_many`], but only the ids are told.
+    pub fn enqueue_many<I>(&self, jobs: I) -> impl Stream<Item = Result<JobId, Error>>
+    where
+        I: IntoIterator<Item = Job>,
+    {
+        futures::stream::iter(jobs)
+            .map(move |job| async move { self.enqueue_job(&job).await })
+            .buffered(WINDOW)
+    }
+
+    /// Hears of a job from now on, whoever submitted it. What was published about it before is not
+    /// heard: ask the API for it.
+    ///
+    /// # Errors
+    /// When the broker is lost for long, or too many jobs are waited for.
+    pub async fn hear_of(&self, id: JobId, wall: Duration) -> Result<Pending, Error> {
+        let hear = self.mailbox.hear_of(id);
+        match tokio::time::timeout(SUBMIT_PATIENCE, hear).await {
+            Ok(slot) => Ok(Pending::new(id, slot?, wall.saturating_add(self.patience))),
+            Err(_) => Err(Error::Unheard { id, waited: SUBMIT_PATIENCE }),
+        }
+    }
+
+    /// Waits for the evaluation of a job whose result is yet to come.
+    ///
+    /// # Errors
+    /// When it does not come in time.
+    pub async fn wait(&self, id: JobId) -> Result<evalfleet_proto::evaluation::Evaluation, Error> {
+        self.hear_of(id, evalfleet_proto::job::WALL_MAX).await?.wait().await
+    }
+
+    /// The broker connection, for those who read its queues.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Gives up the inbox and says goodbye.
+    pub async fn close(self) {
+        self.mailbox.close().await;
+        self.link.close().await;
+    }
+}
+
+/// The evaluations of `pending` as they come, in the order of their completion.
+pub fn as_they_come(
+    pending: impl IntoIterator<Item = Pending>,
+) -> impl Stream<Item = Result<evalfleet_proto::evaluation::Evaluation, Error>> {
+    pending.into_iter().map(Pending::wait).collect::<futures::stream::FuturesUnordered<_>>()
+}

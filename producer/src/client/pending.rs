@@ -1,0 +1,67 @@
+//! A job whose evaluation is yet to come.
+
+use super::Error;
+use super::mailbox::{Notice, Slot};
+use evalfleet_proto::control::Event;
+use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_proto::ids::JobId;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// A job that was submitted.
+#[derive(Debug)]
+#[must_use = "a pending job that is dropped is not heard of"]
+pub struct Pending {
+    id: JobId,
+    slot: Slot,
+    patience: Duration,
+}
+
+impl Pending {
+    pub(super) fn new(id: JobId, slot: Slot, patience: Duration) -> Self {
+        Self { id, slot, patience }
+    }
+
+    /// The job.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Waits for at most `patience` instead of the job's own limit and the configured patience.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Waits for the evaluation.
+    ///
+    /// # Errors
+    /// When it does not come in time.
+    pub async fn wait(self) -> Result<Evaluation, Error> {
+        self.watch(|_| ()).await
+    }
+
+    /// Waits for the evaluation, and tells `tell` what happens on the way. Events are lossy: the
+    /// evaluation has all of it.
+    ///
+    /// # Errors
+    /// As [`Pending::wait`].
+    pub async fn watch(mut self, tell: impl FnMut(Event)) -> Result<Evaluation, Error> {
+        let (id, waited) = (self.id, self.patience);
+        match tokio::time::timeout(waited, self.until_done(tell)).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Error::Patience { id, waited }),
+        }
+    }
+
+    async fn until_done(&mut self, mut tell: impl FnMut(Event)) -> Result<Evaluation, Error> {
+        loop {
+            match self.slot.recv().await {
+                Ok(Notice::Event(event)) => tell(event),
+                Ok(Notice::Done(evaluation)) => return Ok((*evaluation).clone()),
+                // The result is the last notice, so a slow reader loses events and never the result.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Err(Error::Closed { id: self.id }),
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The programs that the fleet stands on, and what it built of its own.
+
+use super::{Check, on_path, says, version_in};
+use crate::machine::{node, plan, seams};
+use crate::registry::Registry;
+use evalfleet_service::settings::Settings;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A program that only says its version.
+const QUICK: Duration = Duration::from_secs(20);
+/// The worker boots a VM to find out.
+const PROBE: Duration = Duration::from_secs(60);
+/// The first QEMU that clones templates.
+const QEMU_CLONES: u32 = 9;
+/// The first Java that runs the gateway.
+const JAVA_MIN: u32 = 11;
+
+pub(super) async fn qemu(settings: &Settings) -> Check {
+    let install = "apt-get install qemu-system-x86";
+    let binary = &settings.qemu.binary;
+    let path = if binary.components().count() > 1 {
+        Some(binary.clone()).filter(|path| path.is_file())
+    } else {
+        on_path(&binary.display().to_string())
+    };
+    let Some(path) = path else {
+        return Check::missing("qemu", format!("{} is not installed", binary.display()), install);
+    };
+    let said = says(&path, &["--version"], QUICK).await.unwrap_or_default();
+    match version_in(&said) {
+        Some((major, version)) if major >= QEMU_CLONES => {
+            Check::ok("qemu", format!("{version} ({})", path.display()))
+        }
+        Some((_, version)) => Check::warning(
+            "qemu",
+            format!("{version} cannot clone templates: VMs are reset by snapshot-load, several times slower"),
+            format!(
+                "QEMU {QEMU_CLONES} or newer, on Debian 12 from bookworm-backports; until then qemu.reset = \"snapshot-load\""
+            ),
+        ),
+        None => Check::missing("qemu", format!("{} does not say its version", path.display()), install),
+    }
+}
+
+/// SEAM: `evalfleet-worker probe --json` answers `{"accelerator": "kvm" | "tcg", "detail": "…"}` after
+/// booting a VM. Without it, what the device file says is shown as what it is.
+pub(super) async fn accelerator(settings: &Settings) -> Check {
+    let name = "accelerator";
+    let slow = "every result is labelled; for speed, run where /dev/kvm is, with access to it (group kvm)";
+    if let Ok(worker) = plan::sibling("evalfleet-worker")
+        && let Some(said) = says(&worker, &["probe", "--json"], PROBE).await
+        && let Ok(probed) = serde_json::from_str::<Value>(&said)
+    {
+        let text = |key: &str| probed.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        return match text("accelerator").as_str() {
+            "kvm" => Check::ok(name, format!("KVM, proved by a boot. {}", text("detail"))),
+            _ => Check::warning(name, format!("emulation (TCG). {}", text("detail")), slow),
+        };
+    }
+    let _ = settings;
+    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => Check::ok(name, "/dev/kvm opens (not proved by a boot)"),
+        Err(error) => Check::warning(name, format!("emulation (TCG): /dev/kvm: {error}"), slow),
+    }
+}
+
+pub(super) fn rabbitmq() -> Check {
+    match node::server() {
+        Some(path) => Check::ok("rabbitmq", path.display().to_string()),
+        None => Check::missing(
+            "rabbitmq",
+            "not installed",
+            "apt-get install rabbitmq-server (its service need not run: systemctl disable --now rabbitmq-server)",
+        ),
+    }
+}
+
+pub(super) fn erlang() -> Check {
+    match node::epmd() {
+        Some(path) => Check::ok("epmd", path.display().to_string()),
+        None => Check::missing("epmd", "not installed", "apt-get install erlang-base"),
+    }
+}
+
+pub(super) async fn java() -> Check {
+    let install = "apt-get install default-jre-headless";
+    let Some(path) = on_path("java") else { return Check::missing("java", "not installed", install) };
+    let said = says(&path, &["-version"], QUICK).await.unwrap_or_default();
+    match version_in(&said) {
+        Some((major, version)) if major >= JAVA_MIN => Check::ok("java", version),
+        Some((_, version)) => Check::missing("java", format!("{version} is too old"), install),
+        None => Check::missing("java", format!("{} does not run", path.display()), install),
+    }
+}
+
+pub(super) fn gateway() -> Check {
+    let Some(script) = seams::gateway_script() else {
+        return Check::missing(
+            "gateway",
+            "not here",
+            "install it beside evalfleet, or name its run.sh in EVALFLEET_GATEWAY",
+        );
+    };
+    let folder = script.parent().map(PathBuf::from).unwrap_or_default();
+    if folder.join("target/classpath").is_file() {
+        Check::ok("gateway", folder.display().to_string())
+    } else {
+        let build = folder.join("build.sh");
+        Check::missing("gateway", "its jars are not fetched", format!("run {}", build.display()))
+    }
+}
+
+pub(super) fn our_own() -> Check {
+    let programs = ["evalfleet-recorder", "evalfleet-api", "evalfleet-worker"];
+    let missing: Vec<_> =
+        programs.iter().filter(|program| plan::sibling(program).is_err()).copied().collect();
+    if missing.is_empty() {
+        Check::ok("programs", programs.join(", "))
+    } else {
+        let fix = "cargo build --workspace, or install them beside evalfleet";
+        Check::missing("programs", format!("not here: {}", missing.join(", ")), fix)
+    }
+}
+
+/// What builds images: needed until one is built.
+pub(super) fn builders(built: bool) -> Vec<Check> {
+    [("mmdebstrap", "mmdebstrap"), ("mkfs.erofs", "erofs-utils"), ("mke2fs", "e2fsprogs")]
+        .into_iter()
+        .map(|(program, package)| match on_path(program) {
+            Some(path) => Check::ok(program, path.display().to_string()),
+            // A worker makes a scratch disk for every job.
+            None if built && program != "mke2fs" => {
+                let fix = format!("apt-get install {package}, to build further images");
+                Check::warning(program, "not installed", fix)
+            }
+            None => Check::missing(program, "not installed", format!("apt-get install {package}")),
+        })
+        .collect()
+}
+
+pub(super) fn image(settings: &Settings) -> Check {
+    let image = &settings.client.image;
+    match Registry::load(&settings.images_dir(), image) {
+        Ok(registry) => Check::ok("image", format!("{image} with {} tools", registry.tools().count())),
+        Err(error) => {
+            Check::missing("image", error.to_string(), format!("evalfleet image build {}", image.name))
+        }
+    }
+}

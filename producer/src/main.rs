@@ -1,0 +1,7 @@
+//! The command `evalfleet`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evalfleet::cli::main()
+}
