@@ -22,8 +22,8 @@ echo "evalfleet: kernel" >&2
     export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
     real=$(apt-cache depends --important "$EVALFLEET_KERNEL" | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
     cd "$out"
-    # As root, apt warns that its own user cannot write here; it downloads all the same.
-    apt-get download -qq "${real:-$EVALFLEET_KERNEL}"
+    # apt's own user cannot write here.
+    apt-get download -qq -o APT::Sandbox::User=root "${real:-$EVALFLEET_KERNEL}"
     mv ./*.deb kernel.deb
 )
 
@@ -55,12 +55,14 @@ find "$root/var/log" -type f -delete
 # The day on which a password was last changed: today, for accounts without one.
 sed -i -E 's/^([^:]*:[^:]*):[0-9]+:/\1:1:/' "$root/etc/shadow"
 
-# From here on through a plain bind mount: it shows the root without what is mounted on it.
-view=$out/view
-mkdir "$view"
-mount --bind "$root" "$view"
-trap 'umount "$view"' EXIT
-cd "$view"
+# From here on through a plain bind mount, which shows the root without what is mounted on it. In a mount namespace of
+# its own: however this ends, the mount is gone.
+mkdir "$out/view"
+unshare --mount sh -eu -s -- "$root" "$out" << 'END'
+root=$1
+out=$2
+mount --bind "$root" "$out/view"
+cd "$out/view"
 
 # What this build wrote gets the time of the newest packaged file: that stays the same while the packages do. Packaged
 # files keep their own, by which Python knows its compiled modules to be fresh.
@@ -81,5 +83,5 @@ case $EVALFLEET_COMPRESSION in
     *) compression=-z$EVALFLEET_COMPRESSION ;;
 esac
 SOURCE_DATE_EPOCH=$newest mkfs.erofs --quiet $compression -U "$EVALFLEET_UUID" \
-    --exclude-regex='^(proc|sys|dev|run|tmp)/.*' "$out/root.erofs" . >&2
-chmod a+r "$out"/*.deb "$out"/*.erofs "$out/packages" "$out/objects" "$out/sums" "$out/devices"
+    --exclude-regex='^(proc|sys|dev|run|tmp)/.*' "$out/root.erofs" . < /dev/null >&2
+END

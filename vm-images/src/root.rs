@@ -139,7 +139,12 @@ fn mmdebstrap(recipe: &Recipe, folder: &Path) -> std::process::Command {
     if let Some(keyring) = &debian.keyring {
         run.arg(format!("--keyring={}", keyring.display()));
     }
-    run.args(["--customize-hook=tar-in overlay.tar /", &format!("--customize-hook={PACK}")]);
+    // By the environment, for mmdebstrap writes out the commands that it runs.
+    run.env("EVALFLEET_PACK", PACK);
+    run.args([
+        "--customize-hook=tar-in overlay.tar /",
+        "--customize-hook=sh -c \"$EVALFLEET_PACK\" pack \"$1\"",
+    ]);
     for name in RESULTS {
         run.arg(format!("--customize-hook=download /tmp/evalfleet/{name} {name}"));
     }

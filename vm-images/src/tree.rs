@@ -39,7 +39,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<File>, Error> {
 }
 
 /// A digest of names, executable bits and contents: what decides whether an image has to be built again.
-pub(crate) fn digest(folder: &Path) -> Result<Digest, Error> {
+pub fn digest(folder: &Path) -> Result<Digest, Error> {
     let mut text = String::new();
     for file in files(folder)? {
         let content =
@@ -50,7 +50,7 @@ pub(crate) fn digest(folder: &Path) -> Result<Digest, Error> {
 }
 
 /// Copies the folder, with plain permissions: what an umask or an editor did to them is nobody's intention.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     fs::create_dir_all(to).map_err(|source| Error::Read { path: to.to_owned(), source })?;
     for file in files(from)? {
         let target = to.join(&file.name);
