@@ -1,0 +1,40 @@
+(ns evalfleet.gateway.api
+  "The paths, and what may run at once on each."
+  (:require [evalfleet.gateway.batch :as batch]
+            [evalfleet.gateway.fault :refer [fault]]
+            [evalfleet.gateway.history :as history]
+            [evalfleet.gateway.opening :as opening]
+            [evalfleet.gateway.question :as question]
+            [evalfleet.gateway.readers :as readers])
+  (:import (java.util.concurrent Semaphore)))
+
+(def version "0.1.0")
+
+(def ^:private batch-bytes-max (* 16 1024 1024))
+(def ^:private question-bytes-max (* 256 1024))
+(def ^:private writers-max 24)
+(def ^:private writer-wait-ms 10000)
+
+(defn- ready-store [state]
+  (let [{:keys [status last-error] opened :store} @state]
+    (when-not (= :ready status)
+      (throw (fault :opening (str "the store is not open yet (" (name status) ")"
+                                  (when last-error (str ": " last-error))
+                                  "; /health says how far it is"))))
+    opened))
+
+(defn routes [state]
+  (let [reading (readers/make)
+        write {:method "POST" :body-max batch-bytes-max
+               :permits (Semaphore. writers-max true) :wait-ms writer-wait-ms
+               :handler #(batch/write! (ready-store state) %)}
+        read (fn [f]
+               {:method "POST" :body-max question-bytes-max
+                :handler (fn [request]
+                           (let [opened (ready-store state)]
+                             (readers/run reading (question/timeout-ms request) #(f opened request))))})]
+    {"/health" {:method "GET" :handler (fn [_] (opening/health state version))}
+     "/transact" write
+     "/query" (read question/ask)
+     "/pull" (read question/pull)
+     "/tx-range" (read history/tx-range)}))
