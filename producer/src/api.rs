@@ -125,7 +125,7 @@ impl Api {
     ///
     /// # Errors
     /// [`Error::NotFound`] when it is not recorded (yet, or as of that moment).
-    pub async fn evaluation(&self, id: JobId, as_of: Option<&str>) -> Result<Value, Error> {
+    pub async fn evaluation(&self, id: &str, as_of: Option<&str>) -> Result<Value, Error> {
         let request = self.request(Method::GET, &format!("/v1/evaluations/{id}"));
         self.ask(match as_of {
             Some(moment) => request.query(&[("as_of", moment)]),
@@ -139,7 +139,7 @@ impl Api {
     /// # Errors
     /// When the API does not answer.
     pub async fn recorded(&self, id: JobId) -> Result<Option<Evaluation>, Error> {
-        match self.evaluation(id, None).await {
+        match self.evaluation(&id.to_string(), None).await {
             Ok(document) => serde_json::from_value(document)
                 .map(Some)
                 .map_err(|error| Error::Failed(format!("the API's document is not ours: {error}"))),

@@ -72,8 +72,8 @@ pub enum Command {
         after_help = "Examples:\n  evalfleet get 0198c1c2-… --json\n  evalfleet get 0198c1c2-… --as-of 2026-01-31"
     )]
     Get {
-        /// The job.
-        id: JobId,
+        /// The job, or the batch.
+        id: String,
         /// As it was known then: a time, or a transaction.
         #[arg(long, value_name = "TIME")]
         as_of: Option<String>,
@@ -102,6 +102,9 @@ pub enum Command {
     /// VM images.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// The broker's exchanges and queues, for a broker of your own.
+    #[command(subcommand)]
+    Topology(TopologyCommand),
     /// Call tools and run commands interactively; results arrive when they are ready.
     Repl,
     /// Print the completions of a shell.
@@ -279,6 +282,13 @@ pub enum HistoryCommand {
     },
 }
 
+/// `topology`
+#[derive(Debug, Clone, Subcommand)]
+pub enum TopologyCommand {
+    /// Declare what is not there yet; `up` does this for its own node.
+    Declare,
+}
+
 /// `image`
 #[derive(Debug, Clone, Subcommand)]
 pub enum ImageCommand {
@@ -287,6 +297,9 @@ pub enum ImageCommand {
         /// Which.
         #[arg(default_value = "base")]
         name: String,
+        /// Build everything anew: Debian's packages may be newer.
+        #[arg(long)]
+        force: bool,
     },
     /// Show the images that are here.
     List,

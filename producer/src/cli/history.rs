@@ -7,13 +7,12 @@ use super::run::read_input;
 use super::{Context, emit, print_json};
 use crate::api::{Api, Query, Rows};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::JobId;
 use evalfleet_proto::status::Exit;
 use serde_json::Value;
 use std::path::Path;
 
-pub(crate) async fn get(context: &Context, id: JobId, as_of: Option<&str>) -> Result<Exit, Failure> {
-    let document = Api::new(&context.settings.api)?.evaluation(id, as_of).await?;
+pub(crate) async fn get(context: &Context, id: String, as_of: Option<&str>) -> Result<Exit, Failure> {
+    let document = Api::new(&context.settings.api)?.evaluation(&id, as_of).await?;
     match serde_json::from_value::<Evaluation>(document.clone()) {
         Ok(evaluation) if !context.json => {
             if !evaluation.stdout.text.is_empty() {

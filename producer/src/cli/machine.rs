@@ -1,12 +1,14 @@
 //! `up`, `down`, `status`, `doctor`: the fleet on this machine.
 
-use super::args::UpArgs;
+use super::args::{TopologyCommand, UpArgs};
 use super::failure::Failure;
 use super::{Context, emit, print_json};
 use crate::doctor as checks;
 use crate::machine::{self, Downed, Kind, Order, Stop, Upped};
+use evalfleet_broker::{Options, Session};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::status::Exit;
+use evalfleet_proto::topology::Topology;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn up(context: &Context, args: UpArgs) -> Result<Exit, Failure> {
@@ -28,6 +30,18 @@ pub(super) async fn up(context: &Context, args: UpArgs) -> Result<Exit, Failure>
     listen(&stop).map_err(|error| Failure::new(Exit::Defect, error))?;
     let upped = machine::run_here(&context.settings, &order, stop, tell).await?;
     said(context, &upped)
+}
+
+/// Declares the topology at a broker that `up` does not run.
+pub(super) async fn topology(context: &Context, command: TopologyCommand) -> Result<Exit, Failure> {
+    let TopologyCommand::Declare = command;
+    let broker = &context.settings.broker;
+    let unreachable = |error: evalfleet_broker::Error| Failure::new(Exit::Unreachable, error);
+    let session = Session::connect(&Options::new(broker, "evalfleet-topology")).await.map_err(unreachable)?;
+    session.declare(&Topology::new(&broker.lanes, &broker.retry_tiers())).await.map_err(unreachable)?;
+    eprintln!("declared at {}", session.node());
+    session.close().await;
+    Ok(Exit::Passed)
 }
 
 /// The arguments of the process that `--detach` leaves behind.

@@ -7,10 +7,11 @@ pub mod report;
 
 mod dead;
 mod history;
+mod image;
+mod import;
 mod jobs;
 mod machine;
 mod run;
-pub mod seams;
 mod self_description;
 mod tool;
 
@@ -98,8 +99,9 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Query(args) => history::query(context, args).await,
         Command::Dead(command) => dead::dead(context, command).await,
         Command::Tool(command) => tool::tool(context, command),
-        Command::History(command) => seams::history(context, command).await,
-        Command::Image(command) => seams::image(context, command).await,
+        Command::History(command) => import::history(context, command).await,
+        Command::Image(command) => image::image(context, command).await,
+        Command::Topology(command) => machine::topology(context, command).await,
         Command::Repl => crate::repl::repl(context).await,
         // Answered before there were settings.
         Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Passed),
