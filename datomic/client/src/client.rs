@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use tracing::debug;
 
+use crate::Error;
 use crate::edn::{self, Limits, Value};
 use crate::guard::{self, Question};
 use crate::message::{self, Batch, Bounds, Entity, View};
 use crate::reply::{self, Answer, Health, Log, Status, Transacted};
-use crate::Error;
 
 /// Above this the gateway refuses a batch; so it is not even sent.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -48,7 +48,7 @@ pub enum Waiting {
     /// No socket yet.
     Unreachable,
     /// The socket answers; the store is still opening.
-    Opening(Health),
+    Opening(Box<Health>),
 }
 
 /// A handle on the gateway; clones share their connections.
@@ -93,7 +93,11 @@ impl Client {
     /// # Errors
     /// [`Error::Failed`] if it cannot be opened, [`Error::Unauthorized`], and, when `limit` has passed,
     /// [`Error::Opening`] or [`Error::Unreachable`] with the last known cause.
-    pub async fn wait_ready(&self, limit: Duration, mut progress: impl FnMut(&Waiting)) -> Result<Health, Error> {
+    pub async fn wait_ready(
+        &self,
+        limit: Duration,
+        mut progress: impl FnMut(&Waiting),
+    ) -> Result<Health, Error> {
         let begun = Instant::now();
         loop {
             let waiting = match self.health().await {
@@ -102,7 +106,7 @@ impl Client {
                     Status::Failed => {
                         return Err(Error::Failed { message: health.last_error.unwrap_or_default() });
                     }
-                    Status::Opening => Waiting::Opening(health),
+                    Status::Opening => Waiting::Opening(Box::new(health)),
                 },
                 Err(error) if error.is_transient() && begun.elapsed() < limit => Waiting::Unreachable,
                 Err(error) => return Err(error),
@@ -123,7 +127,8 @@ impl Client {
     pub async fn transact(&self, batch: &Batch) -> Result<Transacted, Error> {
         let body = message::transact(batch);
         if body.len() > BATCH_BYTES_MAX {
-            let message = format!("a batch of {} bytes, above {BATCH_BYTES_MAX}: send fewer results", body.len());
+            let message =
+                format!("a batch of {} bytes, above {BATCH_BYTES_MAX}: send fewer results", body.len());
             return Err(Error::TooLarge { message });
         }
         reply::transacted(&self.post("/transact", body, self.config.request_timeout).await?)
@@ -154,7 +159,9 @@ impl Client {
     /// # Errors
     /// As for every request.
     pub async fn tx_range(&self, start: u64, limit: u32) -> Result<Log, Error> {
-        reply::log(&self.post("/tx-range", message::tx_range(start, limit), self.config.request_timeout).await?)
+        reply::log(
+            &self.post("/tx-range", message::tx_range(start, limit), self.config.request_timeout).await?,
+        )
     }
 
     async fn post(&self, path: &str, body: String, limit: Duration) -> Result<Value, Error> {
@@ -174,8 +181,9 @@ impl Client {
         let status = response.status();
         let text = self.read(response, limit).await?;
         debug!(path, status = status.as_u16(), bytes = text.len(), elapsed = ?begun.elapsed(), "gateway answered");
-        let value = edn::parse_with(&text, Limits::REPLY)
-            .map_err(|error| Error::Defect { message: format!("its answer ({status}) is not EDN: {error}") })?;
+        let value = edn::parse_with(&text, Limits::REPLY).map_err(|error| Error::Defect {
+            message: format!("its answer ({status}) is not EDN: {error}"),
+        })?;
         if status == StatusCode::OK {
             return Ok(value);
         }
@@ -188,7 +196,8 @@ impl Client {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(&error, limit))? {
             if bytes.len() + chunk.len() > Limits::REPLY.bytes_max {
-                let message = format!("the answer is above {} bytes: ask for fewer rows", Limits::REPLY.bytes_max);
+                let message =
+                    format!("the answer is above {} bytes: ask for fewer rows", Limits::REPLY.bytes_max);
                 return Err(Error::TooLarge { message });
             }
             bytes.extend_from_slice(&chunk);

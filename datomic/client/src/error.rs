@@ -8,7 +8,9 @@ use crate::guard::Refusal;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No connection. Nothing was done.
-    #[error("the Datomic gateway at {url} cannot be reached: {cause}; start it with `evalfleet up` or datomic/run.sh")]
+    #[error(
+        "the Datomic gateway at {url} cannot be reached: {cause}; start it with `evalfleet up` or datomic/run.sh"
+    )]
     Unreachable { url: String, cause: String },
     /// The store is still opening. Nothing was done: ask again later.
     #[error("the store is still opening: {message}")]

@@ -119,7 +119,9 @@ pub(crate) fn pull(pattern: &Value, entity: &Entity, view: View) -> String {
     put(&mut entries, "pattern", pattern.clone());
     let eid = match entity {
         Entity::Id(id) => Value::Int(*id),
-        Entity::Lookup(attribute, value) => Value::Vector(vec![Value::keyword(attribute.clone()), value.clone()]),
+        Entity::Lookup(attribute, value) => {
+            Value::Vector(vec![Value::keyword(attribute.clone()), value.clone()])
+        }
     };
     put(&mut entries, "eid", eid);
     put_view(&mut entries, view);

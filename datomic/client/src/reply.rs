@@ -207,7 +207,8 @@ fn transaction(value: &Value) -> Read<Transaction> {
 }
 
 fn datom(value: &Value) -> Read<Datom> {
-    let Some([Value::Int(entity), Value::Keyword(attribute), stored, Value::Bool(added)]) = value.as_vector() else {
+    let Some([Value::Int(entity), Value::Keyword(attribute), stored, Value::Bool(added)]) = value.as_vector()
+    else {
         return Err(missing("datom", value));
     };
     Ok(Datom { entity: *entity, attribute: attribute.clone(), value: stored.clone(), added: *added })

@@ -74,7 +74,10 @@ impl Settings {
 }
 
 fn text<'v>(key: &Value, value: &'v Value) -> Result<&'v str, String> {
-    value.as_str().filter(|text| !text.is_empty()).ok_or_else(|| format!("{key} must be a string, not {value}"))
+    value
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| format!("{key} must be a string, not {value}"))
 }
 
 fn uri(text: &str) -> Result<String, String> {
@@ -82,13 +85,17 @@ fn uri(text: &str) -> Result<String, String> {
     if named {
         return Ok(text.to_owned());
     }
-    Err(format!(":datomic-uri must begin with one of {} and name a database, not {text:?}", SCHEMES.join(" ")))
+    Err(format!(
+        ":datomic-uri must begin with one of {} and name a database, not {text:?}",
+        SCHEMES.join(" ")
+    ))
 }
 
 fn schedule(text: &str) -> Result<String, String> {
     const RANGES: [(u32, u32); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)];
     let fields: Vec<&str> = text.split_whitespace().collect();
-    let fits = fields.len() == RANGES.len() && fields.iter().zip(RANGES).all(|(field, range)| cron_field(field, range));
+    let fits = fields.len() == RANGES.len()
+        && fields.iter().zip(RANGES).all(|(field, range)| cron_field(field, range));
     if fits {
         return Ok(fields.join(" "));
     }
@@ -109,7 +116,8 @@ fn cron_field(field: &str, (low, high): (u32, u32)) -> bool {
 }
 
 fn days(value: &Value) -> Result<u32, String> {
-    let days = value.as_int().and_then(|days| u32::try_from(days).ok()).filter(|days| (1..=36_500).contains(days));
+    let days =
+        value.as_int().and_then(|days| u32::try_from(days).ok()).filter(|days| (1..=36_500).contains(days));
     days.ok_or_else(|| format!(":retention-days must be a whole number from 1 to 36500, not {value}"))
 }
 
@@ -132,7 +140,8 @@ mod tests {
 
     #[test]
     fn reports_every_error_at_once() {
-        let error = Settings::parse("{:datomic-uri \"sqlite:x\" :retention-days 0 :backup-schedule \"daily\" :x 1}");
+        let error =
+            Settings::parse("{:datomic-uri \"sqlite:x\" :retention-days 0 :backup-schedule \"daily\" :x 1}");
         let message = error.expect_err("four errors").to_string();
         for part in [":datomic-uri", "sqlite:x", ":retention-days", ":backup-schedule", "unknown key :x"] {
             assert!(message.contains(part), "{part} in {message}");

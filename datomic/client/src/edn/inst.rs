@@ -14,7 +14,8 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     if parts.next().is_some() || year == 0 {
         return None;
     }
-    let date = Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    let date =
+        Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
 
     let (time, offset) = rest.map_or(Some(("00", 0)), split_offset)?;
     let (clock, fraction) = time.split_once('.').map_or((time, None), |(clock, part)| (clock, Some(part)));
@@ -85,7 +86,16 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_time() {
-        for text in ["", "25", "2025-13", "2025-02-30", "2025-07-31T25", "2025-07-31T06:00.5", "yesterday", "2025-7-1"] {
+        for text in [
+            "",
+            "25",
+            "2025-13",
+            "2025-02-30",
+            "2025-07-31T25",
+            "2025-07-31T06:00.5",
+            "yesterday",
+            "2025-7-1",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

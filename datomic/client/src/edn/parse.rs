@@ -115,7 +115,8 @@ impl Reader<'_> {
                 return Err(self.error(format!("nested deeper than {}", self.limits.depth_max)));
             }
             let Some(c) = self.peek() else {
-                return close.map_or(Ok(None), |close| Err(self.error(format!("the text ends before {close}"))));
+                return close
+                    .map_or(Ok(None), |close| Err(self.error(format!("the text ends before {close}"))));
             };
             if Some(c) == close {
                 self.next();
@@ -223,7 +224,8 @@ impl Reader<'_> {
     }
 
     fn hex(&mut self) -> Result<u16, Error> {
-        let digits = self.rest().get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let digits =
+            self.rest().get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let number = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
         let number = number.ok_or_else(|| self.error("\\u wants four hexadecimal digits"))?;
         self.at += 4;
@@ -312,7 +314,9 @@ fn read_token(token: &str) -> Result<Value, String> {
 
 /// `name` or `namespace/name`; `/` alone is a name.
 fn is_name(name: &str) -> bool {
-    let part = |part: &str| !part.is_empty() && !part.starts_with(':') && !part.ends_with(':') && !part.contains("::");
+    let part = |part: &str| {
+        !part.is_empty() && !part.starts_with(':') && !part.ends_with(':') && !part.contains("::")
+    };
     match name.split_once('/') {
         _ if name == "/" => true,
         None => part(name) && !name.starts_with('#'),
@@ -323,7 +327,9 @@ fn is_name(name: &str) -> bool {
 }
 
 fn number(token: &str, unsigned: &str) -> Option<Value> {
-    let whole = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    let whole = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'))
+    };
     let canonical = token.strip_prefix('+').unwrap_or(token);
     if whole(unsigned) {
         return Some(canonical.parse().map_or_else(|_| Value::BigInt(canonical.to_owned()), Value::Int));

@@ -106,8 +106,9 @@ mod tests {
             "[a-z][a-z0-9-]{0,6}(/[a-z_][a-z0-9-]{0,6})?".prop_map(Value::Keyword),
             "[1-9][0-9]{20,30}".prop_map(Value::BigInt),
             "[1-9][0-9]{0,10}\\.[0-9]{1,5}".prop_map(Value::Decimal),
-            (-62_000_000_000_000_i64..250_000_000_000_000)
-                .prop_map(|ms| Value::Inst(jiff::Timestamp::from_millisecond(ms).expect("within jiff's range"))),
+            (-62_000_000_000_000_i64..250_000_000_000_000).prop_map(|ms| Value::Inst(
+                jiff::Timestamp::from_millisecond(ms).expect("within jiff's range")
+            )),
             any::<u128>().prop_map(|bits| Value::Uuid(uuid::Uuid::from_u128(bits))),
         ];
         leaf.prop_recursive(4, 64, 6, |inner| {
@@ -148,7 +149,9 @@ mod tests {
 
     #[test]
     fn reads_comments_discards_and_numbers() {
-        let value = parse("; head\n{:a [1 -2 +3 1.5 2e3 10N 1.50M], #_ #_ :x :y :b #{\\a \\space} ; tail\n :c (nil true)}");
+        let value = parse(
+            "; head\n{:a [1 -2 +3 1.5 2e3 10N 1.50M], #_ #_ :x :y :b #{\\a \\space} ; tail\n :c (nil true)}",
+        );
         assert_eq!(
             value.expect("EDN").to_string(),
             "{:a [1 -2 3 1.5 2000.0 10N 1.50M], :b #{\\a \\space}, :c (nil true)}"
@@ -158,9 +161,39 @@ mod tests {
     #[test]
     fn refuses_what_could_run_or_surprise() {
         for text in [
-            "#=(+ 1 2)", "#foo 1", "^:a []", "@a", "`a", "~a", "'a", "#(+ 1)", "#'a", "010", "0x1F", "1/2", "{:a}",
-            "{:a 1 :a 2}", "#{1 1}", "(", ")", "[)", "\"a", "\\", "\\nope", "#inst \"x\"", "#inst 1", "#uuid \"1\"", "1 2",
-            "", ":", "::a", "a/", "1e99999", "\"\\ud800\"", "#:a{:b 1}", "#_",
+            "#=(+ 1 2)",
+            "#foo 1",
+            "^:a []",
+            "@a",
+            "`a",
+            "~a",
+            "'a",
+            "#(+ 1)",
+            "#'a",
+            "010",
+            "0x1F",
+            "1/2",
+            "{:a}",
+            "{:a 1 :a 2}",
+            "#{1 1}",
+            "(",
+            ")",
+            "[)",
+            "\"a",
+            "\\",
+            "\\nope",
+            "#inst \"x\"",
+            "#inst 1",
+            "#uuid \"1\"",
+            "1 2",
+            "",
+            ":",
+            "::a",
+            "a/",
+            "1e99999",
+            "\"\\ud800\"",
+            "#:a{:b 1}",
+            "#_",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -25,7 +25,10 @@ pub(super) fn read(names: Option<&[Value]>, given: &[Value], scope: &mut Scope) 
     };
     if rest.len() != given.len() {
         let form = Value::Vector(names.to_vec());
-        return refuse(&form, format!(":in names {} inputs beside $, but {} were given", rest.len(), given.len()));
+        return refuse(
+            &form,
+            format!(":in names {} inputs beside $, but {} were given", rest.len(), given.len()),
+        );
     }
     let mut inputs = Inputs { names: vec![source], arguments: Vec::new() };
     for (name, argument) in rest.iter().zip(given) {
@@ -45,7 +48,8 @@ pub(super) fn read(names: Option<&[Value]>, given: &[Value], scope: &mut Scope) 
 
 /// A constant, or vectors and sets of constants.
 fn data(form: &Value, depth: usize) -> Checked {
-    let inner = |items: &[Value]| items.iter().map(|item| data(item, depth - 1)).collect::<Result<Vec<_>, _>>();
+    let inner =
+        |items: &[Value]| items.iter().map(|item| data(item, depth - 1)).collect::<Result<Vec<_>, _>>();
     match form {
         _ if is_constant(form) => Ok(form.clone()),
         Value::Vector(items) | Value::Set(items) if depth > 0 => Ok(Value::Vector(inner(items)?)),
@@ -71,7 +75,10 @@ fn data(form: &Value, depth: usize) -> Checked {
 /// `[[(name ?x [?y]) clause …] …]`
 fn rules(form: &Value, scope: &mut Scope) -> Checked {
     let Some(rules) = form.as_vector().filter(|rules| !rules.is_empty() && rules.len() <= RULES_MAX) else {
-        return refuse(form, format!("rules are a vector of 1 to {RULES_MAX} rules, each [(name ?x) clause …]"));
+        return refuse(
+            form,
+            format!("rules are a vector of 1 to {RULES_MAX} rules, each [(name ?x) clause …]"),
+        );
     };
     // All heads first: a rule may call itself, or one that stands below it.
     for rule in rules {
@@ -84,7 +91,8 @@ fn parts(rule: &Value) -> Result<(&str, &[Value], &[Value]), Refusal> {
     let shape = "a rule is [(name ?x) clause …]";
     let Some([Value::List(head), body @ ..]) = rule.as_vector() else { return refuse(rule, shape) };
     let Some((name, parameters)) = head.split_first() else { return refuse(rule, shape) };
-    let name = name.as_symbol().filter(|name| is_plain(name) && !name.starts_with('?') && !RESERVED.contains(name));
+    let name =
+        name.as_symbol().filter(|name| is_plain(name) && !name.starts_with('?') && !RESERVED.contains(name));
     match name {
         Some(name) if !body.is_empty() && !parameters.is_empty() => Ok((name, parameters, body)),
         _ => refuse(rule, format!("{shape}; its name is a plain word other than {}", RESERVED.join(" "))),
@@ -96,7 +104,11 @@ fn declare(rule: &Value, scope: &mut Scope) -> Result<(), Refusal> {
     let arity = parameters.iter().map(|item| item.as_vector().map_or(1, <[Value]>::len)).sum();
     let sent_as = format!("rule-{}", scope.rules.len() + 1);
     let known = scope.rules.entry(name.to_owned()).or_insert(Rule { sent_as, arity });
-    if known.arity == arity { Ok(()) } else { refuse(rule, format!("the rule {name} stands with another arity too")) }
+    if known.arity == arity {
+        Ok(())
+    } else {
+        refuse(rule, format!("the rule {name} stands with another arity too"))
+    }
 }
 
 fn one(rule: &Value, scope: &mut Scope) -> Checked {

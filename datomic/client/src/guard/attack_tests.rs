@@ -146,8 +146,19 @@ const TEXTS: &[&str] = &[
 
 /// Arguments for `:in $ ?x`.
 const ARGUMENTS: &[&str] = &[
-    "(slurp \"/etc/passwd\")", "slurp", "[(slurp \"x\")]", "[[(slurp)]]", "[[[1]]]", "{:a 1}", "nil", "#=(+ 1 2)", "'x",
-    "[nil]", "\\a", "1 2", "",
+    "(slurp \"/etc/passwd\")",
+    "slurp",
+    "[(slurp \"x\")]",
+    "[[(slurp)]]",
+    "[[[1]]]",
+    "{:a 1}",
+    "nil",
+    "#=(+ 1 2)",
+    "'x",
+    "[nil]",
+    "\\a",
+    "1 2",
+    "",
 ];
 
 /// Arguments for `:in $ %`, with a call of `(r ?e)`.
@@ -199,12 +210,34 @@ fn refused(text: &str, arguments: &[&str]) {
 fn refuses_every_clause_on_the_list_wherever_it_stands() {
     for clause in CLAUSES {
         refused(&format!("[:find ?id :where [?e :evaluation/id ?id] {clause}]"), &[]);
-        refused(&format!("[:find ?id :where [?e :evaluation/id ?id] (not [?e :evaluation/key \"x\"] {clause})]"), &[]);
+        refused(
+            &format!("[:find ?id :where [?e :evaluation/id ?id] (not [?e :evaluation/key \"x\"] {clause})]"),
+            &[],
+        );
         refused(&format!("{{:find [?id] :where [(or (and [?e :evaluation/id ?id] {clause}))]}}"), &[]);
         refused(
             "[:find ?id :in $ % :where [?e :evaluation/id ?id] (r ?e)]",
             &[&format!("[[(r ?e) [?e :evaluation/id] {clause}]]")],
         );
+    }
+}
+
+/// The frames of the attacks let a harmless form through, so it is the attack that is refused.
+#[test]
+fn the_frames_of_the_attacks_are_sound() {
+    let call = "[:find ?id :in $ % :where [?e :evaluation/id ?id] (r ?e)]";
+    for (text, arguments) in [
+        ("[:find ?id :where [?e :evaluation/id ?id] [(< ?id \"x\")]]", vec![]),
+        (
+            "[:find ?id :where [?e :evaluation/id ?id] (not [?e :evaluation/key \"x\"] [(< ?id \"x\")])]",
+            vec![],
+        ),
+        ("{:find [?id] :where [(or (and [?e :evaluation/id ?id] [(< ?id \"x\")]))]}", vec![]),
+        (call, vec!["[[(r ?e) [?e :evaluation/id] [(< ?e 1)]]]"]),
+        ("[:find ?e :in $ ?x :where [?e :evaluation/id ?x]]", vec!["\"x\""]),
+        ("[:find (pull ?e [:evaluation/id]) :where [?e :evaluation/id]]", vec![]),
+    ] {
+        assert!(check(text, &arguments).is_ok(), "{text}");
     }
 }
 
@@ -225,14 +258,20 @@ fn refuses_every_text_argument_rule_and_pattern_on_the_list() {
 
 #[test]
 fn the_message_names_the_form() {
-    let message = check("[:find ?x :where [(slurp \"/etc/passwd\") ?x]]", &[]).expect_err("a call").to_string();
+    let message =
+        check("[:find ?x :where [(slurp \"/etc/passwd\") ?x]]", &[]).expect_err("a call").to_string();
     assert!(message.starts_with("refused: [(slurp \"/etc/passwd\") ?x]: not a function"), "{message}");
 }
 
 #[test]
 fn bounds_clauses_depth_and_size() {
     let clauses = "[?e :evaluation/id] ".repeat(101);
-    assert!(check(&format!("[:find ?e :where {clauses}]"), &[]).expect_err("many").to_string().contains("100 clauses"));
+    assert!(
+        check(&format!("[:find ?e :where {clauses}]"), &[])
+            .expect_err("many")
+            .to_string()
+            .contains("100 clauses")
+    );
     let deep = format!("{}[?e :evaluation/id]{}", "(not ".repeat(200), ")".repeat(200));
     refused(&format!("[:find ?e :where {deep}]"), &[]);
     refused(&format!("[:find ?e :where [?e :evaluation/id \"{}\"]]", "x".repeat(70_000)), &[]);
@@ -242,9 +281,45 @@ fn bounds_clauses_depth_and_size() {
 
 /// All that may stand in a sent query beside variables, labels and our own names for rules.
 const LISTED: &[&str] = &[
-    "$", "%", "_", "...", ".", "*", "not", "or", "and", "not-join", "or-join", "=", "!=", "<", "<=", ">", ">=", "+", "-",
-    "/", "quot", "mod", "count", "get-else", "missing?", "ground", "tuple", "untuple", "sum", "avg", "count-distinct",
-    "min", "max", "median", "variance", "stddev", "distinct", "pull", "evalfleet.gateway.day/day",
+    "$",
+    "%",
+    "_",
+    "...",
+    ".",
+    "*",
+    "not",
+    "or",
+    "and",
+    "not-join",
+    "or-join",
+    "=",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "+",
+    "-",
+    "/",
+    "quot",
+    "mod",
+    "count",
+    "get-else",
+    "missing?",
+    "ground",
+    "tuple",
+    "untuple",
+    "sum",
+    "avg",
+    "count-distinct",
+    "min",
+    "max",
+    "median",
+    "variance",
+    "stddev",
+    "distinct",
+    "pull",
+    "evalfleet.gateway.day/day",
 ];
 
 fn symbols(value: &Value, out: &mut Vec<String>) {
@@ -262,10 +337,47 @@ fn is_listed(symbol: &str) -> bool {
 /// Pieces that make queries close to the grammar, and the ways out of it.
 fn piece() -> impl Strategy<Value = String> {
     let atom = prop::sample::select(vec![
-        "?e", "?x", "?y", "?e/x", "?e.x", "_", "$", "%", "1", "0.5", "\"s\"", ":evaluation/id", ":a", "nil", "slurp",
-        "clojure.core/slurp", "System/exit", ".exec", "+", "<", "=", "ground", "count", "tuple", "get-else", "missing?",
-        "not", "or", "and", "or-join", "not-join", "pull", "avg", "r", "java.time.LocalDate/from", "...", "*", ".",
-        "#inst \"2025\"", ":xform", ":limit",
+        "?e",
+        "?x",
+        "?y",
+        "?e/x",
+        "?e.x",
+        "_",
+        "$",
+        "%",
+        "1",
+        "0.5",
+        "\"s\"",
+        ":evaluation/id",
+        ":a",
+        "nil",
+        "slurp",
+        "clojure.core/slurp",
+        "System/exit",
+        ".exec",
+        "+",
+        "<",
+        "=",
+        "ground",
+        "count",
+        "tuple",
+        "get-else",
+        "missing?",
+        "not",
+        "or",
+        "and",
+        "or-join",
+        "not-join",
+        "pull",
+        "avg",
+        "r",
+        "java.time.LocalDate/from",
+        "...",
+        "*",
+        ".",
+        "#inst \"2025\"",
+        ":xform",
+        ":limit",
     ]);
     atom.prop_map(str::to_owned).prop_recursive(4, 40, 5, |inner| {
         let items = prop::collection::vec(inner, 0..5).prop_map(|items| items.join(" "));

@@ -83,7 +83,10 @@ fn predicate(form: &Value, forms: &[Value]) -> Checked {
         [source, entity, attr] if name == "missing?" && source.as_symbol() == Some("$") => {
             Ok(call(name, vec![source.clone(), variable(entity)?, attribute(attr)?]))
         }
-        _ => refuse(form, format!("not a predicate; those are {} and (missing? $ ?e :attribute)", COMPARISONS.join(" "))),
+        _ => refuse(
+            form,
+            format!("not a predicate; those are {} and (missing? $ ?e :attribute)", COMPARISONS.join(" ")),
+        ),
     }
 }
 

@@ -73,7 +73,10 @@ impl Question {
         if self.view == View::default() || self.view == view {
             Ok(Self { view, ..self })
         } else {
-            Err(Refusal::Form { form: "as-of".into(), reason: "the query already names its part of history".into() })
+            Err(Refusal::Form {
+                form: "as-of".into(),
+                reason: "the query already names its part of history".into(),
+            })
         }
     }
 }

@@ -14,7 +14,10 @@ const RECURSION_MAX: i64 = 16;
 /// Where anything in it is outside the grammar.
 pub(crate) fn pattern(form: &Value) -> Checked {
     let Some(items) = form.as_vector().filter(|items| !items.is_empty()) else {
-        return refuse(form, "a pull pattern is a vector like [:evaluation/id {:evaluation/function-calls [*]}]");
+        return refuse(
+            form,
+            "a pull pattern is a vector like [:evaluation/id {:evaluation/function-calls [*]}]",
+        );
     };
     Ok(Value::Vector(items.iter().map(item).collect::<Result<_, _>>()?))
 }
@@ -39,7 +42,11 @@ fn nested(form: &Value) -> Checked {
 /// Unlike in a clause, a pull may follow an attribute backwards, `:evaluation/_batch`.
 fn attribute(form: &Value) -> Checked {
     let name = form.as_keyword().filter(|name| *name == "db/id" || name.contains('/'));
-    if name.is_some() { Ok(form.clone()) } else { refuse(form, "an attribute must be a keyword like :evaluation/id") }
+    if name.is_some() {
+        Ok(form.clone())
+    } else {
+        refuse(form, "an attribute must be a keyword like :evaluation/id")
+    }
 }
 
 fn attribute_with_options(form: &Value) -> Checked {

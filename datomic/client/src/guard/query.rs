@@ -31,7 +31,9 @@ impl Parts {
         };
         if let Some(entries) = form.as_map() {
             for (key, value) in entries {
-                let Some(items) = value.as_vector() else { return refuse(value, format!("{key} wants a vector")) };
+                let Some(items) = value.as_vector() else {
+                    return refuse(value, format!("{key} wants a vector"));
+                };
                 add(key, items)?;
             }
         } else if let Some(mut items) = form.as_vector() {
@@ -45,7 +47,10 @@ impl Parts {
                 items = others;
             }
         } else {
-            return refuse(form, "a query is [:find … :where …] or {:find […] :where […]}, as data and not as a string");
+            return refuse(
+                form,
+                "a query is [:find … :where …] or {:find […] :where […]}, as data and not as a string",
+            );
         }
         for (key, items) in [("find", &parts.find), ("where", &parts.wheres)] {
             if items.is_empty() {
@@ -64,7 +69,12 @@ impl Parts {
             Some(label) if LABELS.contains(&label) && self.labels.is_none() => {
                 self.labels = Some((label.to_owned(), items.to_vec()));
             }
-            _ => return refuse(key, "the clauses of a query are :find, one of :keys :syms :strs, :with, :in and :where"),
+            _ => {
+                return refuse(
+                    key,
+                    "the clauses of a query are :find, one of :keys :syms :strs, :with, :in and :where",
+                );
+            }
         }
         Ok(())
     }

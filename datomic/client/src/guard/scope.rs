@@ -58,13 +58,20 @@ pub(super) fn is_blank(form: &Value) -> bool {
 
 /// A symbol that is nothing but a name: letters, digits and `-_?!*+<>=&%`, not beginning like a number.
 pub(super) fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 100 && name.chars().all(|c| c.is_alphanumeric() || "-_?!*+<>=&%".contains(c))
+    !name.is_empty()
+        && name.len() <= 100
+        && name.chars().all(|c| c.is_alphanumeric() || "-_?!*+<>=&%".contains(c))
 }
 
 /// A value that stands for itself. No symbol, and no collection: a list would be a call.
 pub(super) fn is_constant(form: &Value) -> bool {
     match form {
-        Value::Bool(_) | Value::Str(_) | Value::Keyword(_) | Value::Int(_) | Value::Inst(_) | Value::Uuid(_) => true,
+        Value::Bool(_)
+        | Value::Str(_)
+        | Value::Keyword(_)
+        | Value::Int(_)
+        | Value::Inst(_)
+        | Value::Uuid(_) => true,
         Value::Float(number) => number.is_finite(),
         Value::Nil
         | Value::Char(_)
@@ -91,6 +98,9 @@ pub(super) fn constant(form: &Value) -> Result<Value, Refusal> {
 
 /// A constant attribute. A variable here would let a query read what it does not name.
 pub(super) fn attribute(form: &Value) -> Result<Value, Refusal> {
-    let named = form.as_keyword().and_then(|name| name.split_once('/')).is_some_and(|(_, name)| !name.starts_with('_'));
+    let named = form
+        .as_keyword()
+        .and_then(|name| name.split_once('/'))
+        .is_some_and(|(_, name)| !name.starts_with('_'));
     if named { Ok(form.clone()) } else { refuse(form, "an attribute must be a keyword like :evaluation/id") }
 }

@@ -49,7 +49,10 @@ fn the_first_and_third_queries_run_as_written() {
 
 #[test]
 fn they_run_without_the_wrapper_too() {
-    let bare = FIRST.split_once('\'').and_then(|(_, rest)| rest.rsplit_once("]")).map(|(query, _)| format!("{query}]"));
+    let bare = FIRST
+        .split_once('\'')
+        .and_then(|(_, rest)| rest.rsplit_once("]"))
+        .map(|(query, _)| format!("{query}]"));
     let bare = bare.expect("the query within");
     assert_eq!(accepted(&bare, &[]), accepted(FIRST, &[]));
 }
@@ -58,7 +61,10 @@ fn they_run_without_the_wrapper_too() {
 fn the_second_query_is_answered_with_the_one_that_was_meant() {
     let message = check(SECOND, &[]).expect_err("?avg-success is never bound").to_string();
     assert!(message.starts_with("?avg-success is never bound"), "{message}");
-    assert!(message.contains("[:find ?date (avg ?rate) :keys date avg-success :with ?e :where "), "{message}");
+    assert!(
+        message.contains("[:find ?date (avg ?rate) :keys date avg-success :with ?e :where "),
+        "{message}"
+    );
     let meant = message.split_once("; write ").map(|(_, query)| query).expect("the query that was meant");
     let question = accepted(meant, &[]);
     assert_eq!(question.view().as_of, Some(Point::Time("2025-07-31T00:00:00Z".parse().expect("a time"))));
@@ -113,9 +119,15 @@ fn accepts_what_the_grammar_lists() {
 
 #[test]
 fn accepts_inputs_and_rules() {
-    accepted("(d/q '[:find ?id :in $ ?m :where [?e :evaluation/model ?m] [?e :evaluation/id ?id]] db \"m\")", &[]);
+    accepted(
+        "(d/q '[:find ?id :in $ ?m :where [?e :evaluation/model ?m] [?e :evaluation/id ?id]] db \"m\")",
+        &[],
+    );
     accepted("[:find ?e :in $ [?id ...] :where [?e :evaluation/id ?id]]", &["[\"a\" \"b\"]"]);
-    accepted("[:find ?e :in $ [[?id ?n]] :where [?e :evaluation/id ?id] [?e :evaluation/total ?n]]", &["[[\"a\" 1]]"]);
+    accepted(
+        "[:find ?e :in $ [[?id ?n]] :where [?e :evaluation/id ?id] [?e :evaluation/total ?n]]",
+        &["[[\"a\" 1]]"],
+    );
     accepted("[:find ?r :in $ ?e :where [?e :evaluation/success-rate ?r]]", &["[:evaluation/id \"a\"]"]);
     let question = accepted(
         "[:find ?id :in $ % :where [?e :evaluation/id ?id] (slurp ?e)]",

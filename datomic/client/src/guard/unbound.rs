@@ -2,9 +2,9 @@
 //! variable is named like an aggregate (`?avg-success`) and one value of the query is not yet put to
 //! use, the message shows the query that was meant.
 
+use super::Refusal;
 use super::query::Parts;
 use super::scope::Scope;
-use super::Refusal;
 use crate::edn::Value;
 
 const AGGREGATES: [&str; 7] = ["avg", "sum", "min", "max", "median", "count", "stddev"];
@@ -16,7 +16,8 @@ pub(super) fn check<'a>(
     scope: &Scope,
     wrap: impl Fn(&str) -> String,
 ) -> Result<(), Refusal> {
-    let unbound = needed.find(|variable| !variable.as_symbol().is_some_and(|name| scope.bound.contains(name)));
+    let unbound =
+        needed.find(|variable| !variable.as_symbol().is_some_and(|name| scope.bound.contains(name)));
     let Some(variable) = unbound else { return Ok(()) };
     let hint = match corrected(parts, variable) {
         Some(meant) => format!(
@@ -57,8 +58,11 @@ fn only_unused(parts: &Parts) -> Option<(Value, Value)> {
         variables(form, &mut used);
     }
     let mut unused = parts.wheres.iter().filter_map(|clause| match clause.as_vector() {
-        Some([entity @ Value::Symbol(_), Value::Keyword(_), value @ Value::Symbol(name)]) if name.starts_with('?') => {
-            (used.iter().filter(|other| *other == value).count() == 1).then(|| (entity.clone(), value.clone()))
+        Some([entity @ Value::Symbol(_), Value::Keyword(_), value @ Value::Symbol(name)])
+            if name.starts_with('?') =>
+        {
+            (used.iter().filter(|other| *other == value).count() == 1)
+                .then(|| (entity.clone(), value.clone()))
         }
         _ => None,
     });

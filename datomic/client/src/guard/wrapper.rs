@@ -65,11 +65,17 @@ fn read_database(form: &Value, view: &mut View) -> Result<(), Refusal> {
             view.since = Some(point(at)?);
             read_database(inner, view)
         }
-        _ => refuse(form, "the database is db, (d/as-of db #inst \"…\"), (d/since db #inst \"…\") or (d/history db)"),
+        _ => refuse(
+            form,
+            "the database is db, (d/as-of db #inst \"…\"), (d/since db #inst \"…\") or (d/history db)",
+        ),
     }
 }
 
 fn point(form: &Value) -> Result<Point, Refusal> {
-    let at = form.as_inst().map(Point::Time).or_else(|| form.as_int().and_then(|t| u64::try_from(t).ok()).map(Point::T));
+    let at = form
+        .as_inst()
+        .map(Point::Time)
+        .or_else(|| form.as_int().and_then(|t| u64::try_from(t).ok()).map(Point::T));
     at.map_or_else(|| refuse(form, "a point in history is an #inst or a t (a whole number)"), Ok)
 }
