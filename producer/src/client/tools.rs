@@ -10,10 +10,13 @@ use std::time::SystemTime;
 /// Images kept at one moment; beyond it, all are read anew.
 const IMAGES_MAX: usize = 64;
 
+/// A registry, and when its file was written.
+type Known = (Option<SystemTime>, Arc<Registry>);
+
 #[derive(Debug)]
 pub(super) struct Tools {
     images_dir: PathBuf,
-    known: Mutex<HashMap<ImageRef, (Option<SystemTime>, Arc<Registry>)>>,
+    known: Mutex<HashMap<ImageRef, Known>>,
 }
 
 impl Tools {

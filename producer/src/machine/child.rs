@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 /// Makes the process of `part`.
 pub(super) fn spawn(part: &Part, state_dir: &Path) -> std::io::Result<Child> {
-    part.probe.reset();
+    part.probe.prepare();
     let log = log_path(state_dir, &part.name);
     make_private_dir(&state_dir.join("logs"))?;
     let mut log = open_log(&log)?;

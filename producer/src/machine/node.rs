@@ -3,6 +3,7 @@
 
 use super::files::{make_private_dir, secret, write_atomically};
 use super::ports::Ports;
+use super::probe::FirstBoot;
 use evalfleet_proto::ids::Sha256;
 use std::path::{Path, PathBuf};
 
@@ -103,6 +104,11 @@ impl Node {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
+    }
+
+    /// Where it says that it has been ready.
+    pub(super) fn first_boot(&self) -> FirstBoot {
+        FirstBoot { data: self.dir.join("data"), settled: self.dir.join("settled") }
     }
 
     /// Where the port mapper listens.

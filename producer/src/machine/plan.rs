@@ -185,7 +185,7 @@ impl Maker<'_> {
             port: Some(self.ports.broker),
             ready_within: Duration::from_secs(180),
             grace: Duration::from_secs(30),
-            ..part("broker", Kind::Broker, program, Probe::Broker(Box::new(settings)))
+            ..part("broker", Kind::Broker, program, Probe::Broker(Box::new(settings), self.node.first_boot()))
         })
     }
 

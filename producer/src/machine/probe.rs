@@ -1,5 +1,6 @@
 //! Finding out when a part is ready: it answers as its clients will ask it.
 
+use super::process::Process;
 use evalfleet_broker::{Options, Session};
 use evalfleet_proto::topology::Topology;
 use evalfleet_service::settings;
@@ -14,12 +15,29 @@ pub enum Probe {
     /// A loopback port answers.
     Port(u16),
     /// The broker takes the login and has the topology, which this declares.
-    Broker(Box<settings::Broker>),
+    Broker(Box<settings::Broker>, FirstBoot),
     /// This address answers 200.
     Http(String),
     /// The part wrote its own pid into this file: `{"pid": 123}`.
     File(PathBuf),
 }
+
+/// The first boot of a broker with an empty data folder.
+///
+/// RabbitMQ writes the names of its quorum members to disk some seconds after it made them: a node that
+/// is killed in between comes back with streams that stay down for good. So a node is not called ready
+/// before they are on disk, and one that died before it ever was ready begins anew: nobody has used it.
+#[derive(Debug, Clone)]
+pub struct FirstBoot {
+    /// The node's data.
+    pub data: PathBuf,
+    /// Exists once the node was ready.
+    pub settled: PathBuf,
+}
+
+/// How long RabbitMQ may take to write down what it declared: half a second idle, three of delayed
+/// writes, and again as much.
+const SETTLE: Duration = Duration::from_secs(6);
 
 /// One try may take this long.
 const TRY: Duration = Duration::from_secs(10);
@@ -32,27 +50,42 @@ struct Ready {
 }
 
 impl Probe {
-    /// Takes back what an earlier process left that says it is ready.
-    pub(super) fn reset(&self) {
-        if let Self::File(path) = self {
-            let _ = std::fs::remove_file(path);
+    /// Takes back what an earlier process left that would mislead.
+    pub(super) fn prepare(&self) {
+        let removed = match self {
+            Self::File(path) => std::fs::remove_file(path),
+            Self::Broker(_, first) if !first.settled.exists() => std::fs::remove_dir_all(&first.data),
+            Self::Broker(..) | Self::Port(_) | Self::Http(_) => Ok(()),
+        };
+        if let Err(error) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "what an earlier process left stays");
         }
     }
 
     /// Waits until the process `pid` is ready.
     pub(super) async fn until_ready(&self, pid: i32) {
-        loop {
-            if timeout(TRY, self.is_ready(pid)).await == Ok(true) {
-                return;
-            }
+        while timeout(TRY, self.is_ready(pid)).await != Ok(true) {
             tokio::time::sleep(PAUSE).await;
+        }
+        if let Self::Broker(_, first) = self
+            && !first.settled.exists()
+        {
+            tokio::time::sleep(SETTLE).await;
+            // Dead meanwhile: the next one begins anew as well.
+            if Process::of(pid).is_some_and(Process::is_alive)
+                && let Err(error) = std::fs::write(&first.settled, b"")
+            {
+                tracing::warn!(%error, "the broker will begin anew at its next start");
+            }
         }
     }
 
     async fn is_ready(&self, pid: i32) -> bool {
         match self {
             Self::Port(port) => answers(*port).await,
-            Self::Broker(settings) => broker(settings).await,
+            Self::Broker(settings, _) => broker(settings).await,
             Self::Http(url) => http(url).await,
             Self::File(path) => {
                 let text = std::fs::read_to_string(path).unwrap_or_default();

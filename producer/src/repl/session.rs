@@ -62,10 +62,20 @@ impl<'a> Session<'a> {
     }
 
     async fn command(&mut self, command: Command) {
-        let submission = match &command {
-            Command::Run(run) if run.job.file.is_empty() && run.stdin.is_none() => Some(Ok(run.submission())),
-            Command::Call(call) if call.job.file.is_empty() => Some(submission_of_call(call)),
-            _other => None,
+        // Files and standard input are laid in by the command itself, which then waits.
+        let submission = if let Command::Run(run) = &command
+            && run.job.file.is_empty()
+            && run.job.out.is_empty()
+            && run.stdin.is_none()
+        {
+            Some(Ok(run.submission()))
+        } else if let Command::Call(call) = &command
+            && call.job.file.is_empty()
+            && call.job.out.is_empty()
+        {
+            Some(submission_of_call(call))
+        } else {
+            None
         };
         let done = match submission {
             Some(Ok(submission)) => self.submit(submission).await,

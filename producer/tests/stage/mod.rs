@@ -1,5 +1,7 @@
 //! A private RabbitMQ under the real supervisor, and a worker played by hand.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper fails as its test does")]
+
 use evalfleet::machine::{Kind, Machine, Order, State, Stop, run_here};
 use evalfleet_broker::{Confirmed, Consumer, Delivery, Options, Session};
 use evalfleet_proto::Timestamp;
