@@ -2,7 +2,6 @@
 
 use super::files::{log_path, make_private_dir, open_log};
 use super::plan::Part;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use tokio::process::{Child, Command};
@@ -12,8 +11,7 @@ pub(super) fn spawn(part: &Part, state_dir: &Path) -> std::io::Result<Child> {
     part.probe.prepare();
     let log = log_path(state_dir, &part.name);
     make_private_dir(&state_dir.join("logs"))?;
-    let mut log = open_log(&log)?;
-    writeln!(log, "--- {} starting {}", evalfleet_proto::Timestamp::now(), part.program.display())?;
+    let log = open_log(&log)?;
     let mut command = Command::new(&part.program);
     command.args(&part.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     for prefix in part.without {

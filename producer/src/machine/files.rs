@@ -41,15 +41,20 @@ pub(super) fn secret(path: &Path) -> std::io::Result<String> {
     Ok(secret)
 }
 
-/// Opens a part's log to append, and puts one aside that has grown too large.
+/// Opens a part's log to append, marks the start, and puts a log aside that has grown too large.
 pub(super) fn open_log(path: &Path) -> std::io::Result<File> {
     if std::fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX) {
         std::fs::rename(path, path.with_extension("log.1"))?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    let mut log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    writeln!(log, "{START_MARK}{} starting", evalfleet_proto::Timestamp::now())?;
+    Ok(log)
 }
 
-/// The last lines of a log, at most `lines`.
+/// What a line of a log begins with that says its part was started.
+pub(super) const START_MARK: &str = "--- ";
+
+/// The last lines of a log since its part was started last, at most `lines`.
 pub fn tail(path: &Path, lines: usize) -> Vec<String> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
@@ -61,7 +66,10 @@ pub fn tail(path: &Path, lines: usize) -> Vec<String> {
     };
     let bytes = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let all: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let mut all: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    if let Some(start) = all.iter().rposition(|line| line.starts_with(START_MARK)) {
+        all.drain(..=start);
+    }
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
@@ -91,6 +99,8 @@ mod tests {
         let path = dir.path().join("a.log");
         std::fs::write(&path, "one\n\ntwo\nthree\n").unwrap();
         assert_eq!(tail(&path, 2), ["two", "three"]);
+        std::fs::write(&path, "one\n--- 2026 starting\ntwo\n").unwrap();
+        assert_eq!(tail(&path, 9), ["two"]);
         assert!(tail(&dir.path().join("none"), 2).is_empty());
     }
 }

@@ -106,7 +106,8 @@ async fn broker(settings: &settings::Broker) -> bool {
     match declared {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(%error, "declaring the topology");
+            // After a restart its streams come back a moment after its listener.
+            tracing::debug!(%error, "declaring the topology");
             false
         }
     }
