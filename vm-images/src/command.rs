@@ -17,9 +17,7 @@ pub enum Error {
     Run { program: String, source: io::Error },
     #[error("{program} ended with {status}; it said:\n{tail}")]
     Failed { program: String, status: ExitStatus, tail: String },
-    #[error(
-        "{program} ran out of disk space ({line}): free some, or set TMPDIR to a larger disk, and build again"
-    )]
+    #[error("{program} ran out of disk space ({line}): free some space and build again")]
     DiskFull { program: String, line: String },
 }
 
@@ -40,9 +38,15 @@ fn search_path() -> String {
     if own.is_empty() { format!("/usr/bin:/bin:{SYSTEM_FOLDERS}") } else { format!("{own}:{SYSTEM_FOLDERS}") }
 }
 
+/// The program that an error names: what is run, not what runs it.
+fn name(command: &Command) -> String {
+    let bound = command.get_args().any(|argument| argument == "mmdebstrap");
+    if bound { "mmdebstrap".to_owned() } else { command.get_program().to_string_lossy().into_owned() }
+}
+
 /// Runs `command` to its end, giving every line that it writes, to either stream, to `on_line`.
 pub(crate) fn run(mut command: Command, mut on_line: impl FnMut(&str)) -> Result<(), Error> {
-    let program = command.get_program().to_string_lossy().into_owned();
+    let program = name(&command);
     let cannot_run = |source| Error::Run { program: program.clone(), source };
     let (reader, writer) = io::pipe().map_err(cannot_run)?;
     command.stdout(writer.try_clone().map_err(cannot_run)?).stderr(writer);
@@ -71,7 +75,7 @@ pub(crate) fn run(mut command: Command, mut on_line: impl FnMut(&str)) -> Result
 
 /// Runs `command` with `input` on its standard input and returns what it wrote to its standard output.
 pub(crate) fn filter(mut command: Command, input: &[u8]) -> Result<Vec<u8>, Error> {
-    let program = command.get_program().to_string_lossy().into_owned();
+    let program = name(&command);
     let cannot_run = |source| Error::Run { program: program.clone(), source };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(cannot_run)?;

@@ -56,13 +56,20 @@ find "$root/var/log" -type f -delete
 sed -i -E 's/^([^:]*:[^:]*):[0-9]+:/\1:1:/' "$root/etc/shadow"
 
 # From here on through a plain bind mount, which shows the root without what is mounted on it. In a mount namespace of
-# its own: however this ends, the mount is gone.
-mkdir "$out/view"
-unshare --mount sh -eu -s -- "$root" "$out" << 'END'
+# its own: however this ends, the mount is gone. Where namespaces are forbidden, so are mounts, and nothing is in the way.
+view=$root
+enter=
+if unshare --mount true 2> /dev/null; then
+    view=$out/view
+    enter='unshare --mount'
+    mkdir "$view"
+fi
+$enter sh -eu -s -- "$root" "$out" "$view" << 'END'
 root=$1
 out=$2
-mount --bind "$root" "$out/view"
-cd "$out/view"
+view=$3
+[ "$view" = "$root" ] || mount --bind "$root" "$view"
+cd "$view"
 
 # What this build wrote gets the time of the newest packaged file: that stays the same while the packages do. Packaged
 # files keep their own, by which Python knows its compiled modules to be fresh.

@@ -7,7 +7,7 @@ use crate::command;
 use crate::recipe::Recipe;
 
 /// Programs that a build runs, and the Debian packages they come in.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("mmdebstrap", "mmdebstrap"),
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("zstd", "zstd"),
     ("tar", "tar"),
     ("find", "findutils"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
 ];
 
 /// Free space that a build needs for what it keeps: the finished image, and the files it is made of.
@@ -44,8 +46,18 @@ pub fn problems(recipe: &Recipe, images: &Path) -> Vec<Problem> {
     let mut problems = missing_programs(&PROGRAMS);
     problems.extend(user_problem());
     problems.extend(keyring_problem(recipe));
-    problems.extend(space_problem(images, IMAGES_BYTES_MIN, "choose another folder for images"));
-    problems.extend(space_problem(&std::env::temp_dir(), TEMPORARY_BYTES_MIN, "set TMPDIR to a larger disk"));
+    let elsewhere = "choose another folder for images";
+    if rustix::process::geteuid().is_root() {
+        // Root's temporary files lie beside the images.
+        problems.extend(space_problem(images, IMAGES_BYTES_MIN + TEMPORARY_BYTES_MIN, elsewhere));
+    } else {
+        problems.extend(space_problem(images, IMAGES_BYTES_MIN, elsewhere));
+        problems.extend(space_problem(
+            &std::env::temp_dir(),
+            TEMPORARY_BYTES_MIN,
+            "set TMPDIR to a larger disk",
+        ));
+    }
     problems
 }
 

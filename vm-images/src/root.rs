@@ -115,7 +115,7 @@ fn write_overlay(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
 fn mmdebstrap(recipe: &Recipe, folder: &Path) -> std::process::Command {
     let debian = &recipe.spec.debian;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut run = command("mmdebstrap");
+    let mut run = bound_mmdebstrap(folder);
     run.current_dir(folder);
     run.env("EVALFLEET_STARTED", started.to_string());
     run.env("EVALFLEET_HOSTNAME", &recipe.spec.root.hostname);
@@ -160,6 +160,29 @@ fn mmdebstrap(recipe: &Recipe, folder: &Path) -> std::process::Command {
         }
     }
     run
+}
+
+/// mmdebstrap, bound to end when this process does, however it does.
+///
+/// An ordinary user's cleans up at SIGTERM, and what it mounted is in its user namespace. Root's gets namespaces of its
+/// own, which take its processes and mounts with them, and puts its files among ours for the next build to remove.
+fn bound_mmdebstrap(folder: &Path) -> std::process::Command {
+    const NAMESPACES: [&str; 7] =
+        ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut bound = command("setpriv");
+    let is_root = rustix::process::geteuid().is_root();
+    let mut probe = command(NAMESPACES[0]);
+    probe.args(&NAMESPACES[1..]).arg("true");
+    if is_root && probe.output().is_ok_and(|output| output.status.success()) {
+        bound.args(["--pdeathsig", "KILL"]).args(NAMESPACES);
+    } else {
+        bound.args(["--pdeathsig", "TERM"]);
+    }
+    if is_root {
+        bound.env("TMPDIR", folder);
+    }
+    bound.arg("mmdebstrap");
+    bound
 }
 
 /// Joins the three lists of [`PACK`]. Their fields end with NUL, the one character that no path holds.

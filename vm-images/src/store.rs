@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
@@ -271,7 +272,7 @@ impl Store {
         let folder = self.folder.join(name);
         for left in names(&folder)?.into_iter().filter(|name| name.starts_with(BUILD_PREFIX)) {
             let path = folder.join(left);
-            fs::remove_dir_all(&path).map_err(|source| Error::File { path, source })?;
+            remove_abandoned(&path).map_err(|source| Error::File { path, source })?;
         }
         Ok(())
     }
@@ -307,6 +308,22 @@ impl Store {
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
+}
+
+/// Removes a folder that nobody owns, but in which the programs of a build killed just now may still be ending.
+fn remove_abandoned(folder: &Path) -> io::Result<()> {
+    const ATTEMPTS: u32 = 50;
+    for _ in 1..ATTEMPTS {
+        match fs::remove_dir_all(folder) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy) =>
+            {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            removed => return removed,
+        }
+    }
+    fs::remove_dir_all(folder)
 }
 
 /// The names in `folder`, sorted; none where it does not exist.

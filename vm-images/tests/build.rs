@@ -2,6 +2,8 @@
 //!
 //! Images go to `EVALFLEET_IMAGES`, or to `target/test-images`, and stay there for other tests to use.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! The base image's tools on the host's Python: their unit tests, and the cases that their own specifications state.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
