@@ -64,7 +64,7 @@ fn a_part_that_is_missing_is_named_and_nothing_is_left() {
     let output = evalfleet(dir.path(), &["up", "--detach", "--only", "gateway"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     // Where the gateway is at hand this test has nothing to miss.
-    if evalfleet::machine::seams::gateway_script().is_none() {
+    if evalfleet::machine::gateway::script().is_none() {
         assert_eq!(output.status.code(), Some(69));
         assert!(said.contains("gateway"), "{said}");
     }

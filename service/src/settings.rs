@@ -155,8 +155,6 @@ pub struct Qemu {
     /// Limit on making a clone.
     #[serde(with = "units::duration")]
     pub reset_timeout: Duration,
-    /// How VMs are reset.
-    pub reset: ResetStrategy,
     /// Image names and their files.
     pub images: BTreeMap<String, PathBuf>,
 }
@@ -171,16 +169,6 @@ pub enum Accelerator {
     Kvm,
     /// Emulation.
     Tcg,
-}
-
-/// `qemu.reset`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResetStrategy {
-    /// A new QEMU process on a copy-on-write template.
-    TemplateClone,
-    /// An internal snapshot, loaded in the same process.
-    SnapshotLoad,
 }
 
 /// `[images]`

@@ -41,7 +41,8 @@ impl Shown {
     fn new() -> Self {
         let bar = ProgressBar::new(100);
         // The template is a constant; were it wrong, the default bar would serve.
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {percent:>3}% {elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {percent:>3}% {elapsed}")
+        {
             bar.set_style(style);
         }
         Self(bar)
@@ -76,18 +77,26 @@ fn recipe_dir(name: &str) -> Result<PathBuf, Failure> {
     let beside = own.ancestors().skip(1).take(5).map(|dir| dir.join("vm-images"));
     let places: Vec<PathBuf> = named.into_iter().chain(beside).map(|dir| dir.join(name)).collect();
     let found = places.iter().find(|dir| dir.join("recipe.toml").is_file()).cloned();
-    found.ok_or_else(|| Failure::usage(format!("there is no recipe for an image {name:?}; looked in {}", listed(&places))))
+    found.ok_or_else(|| {
+        Failure::usage(format!("there is no recipe for an image {name:?}; looked in {}", listed(&places)))
+    })
 }
 
 /// The guest agent, which goes into every image.
 fn agent() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe().unwrap_or_default();
     let named = std::env::var_os("EVALFLEET_AGENT").map(PathBuf::from);
-    let built = own.ancestors().skip(1).take(4).map(|dir| dir.join("x86_64-unknown-linux-gnu/guest/evalfleet-guest"));
+    let built =
+        own.ancestors().skip(1).take(4).map(|dir| dir.join("x86_64-unknown-linux-gnu/guest/evalfleet-guest"));
     let beside = own.parent().map(|dir| dir.join("evalfleet-guest"));
     let places: Vec<PathBuf> = named.into_iter().chain(built).chain(beside).collect();
     let found = places.iter().find(|path| path.is_file()).cloned();
-    found.ok_or_else(|| Failure::usage(format!("the guest agent is not built: run `make build`; looked in {}", listed(&places))))
+    found.ok_or_else(|| {
+        Failure::usage(format!(
+            "the guest agent is not built: run `make build`; looked in {}",
+            listed(&places)
+        ))
+    })
 }
 
 fn listed(places: &[PathBuf]) -> String {
@@ -120,7 +129,13 @@ fn list(context: &Context) -> Result<Exit, Failure> {
             let manifest = &image.manifest;
             let current = if image.current { "*" } else { " " };
             let built = manifest.built_at.strftime("%Y-%m-%d %H:%M");
-            emit(&format!("{current} {:<16} {:.16}  {:>7.1} MiB  {built}  {}", manifest.name, manifest.digest.to_string(), mebibytes(image), manifest.description))?;
+            emit(&format!(
+                "{current} {:<16} {:.16}  {:>7.1} MiB  {built}  {}",
+                manifest.name,
+                manifest.digest.to_string(),
+                mebibytes(image),
+                manifest.description
+            ))?;
         }
     }
     if images.is_empty() && !context.json {

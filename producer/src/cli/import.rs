@@ -20,7 +20,8 @@ pub(crate) async fn history(context: &Context, command: HistoryCommand) -> Resul
     let unreachable = |error: evalfleet_datomic::Error| Failure::new(Exit::Unreachable, error);
     let client = Client::new(Config::new(&settings.datomic.url, token)).map_err(unreachable)?;
     client.wait_ready(OPENING, |_| ()).await.map_err(unreachable)?;
-    let blobs = Blobs::in_dir(&settings.blobs_dir()).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let blobs =
+        Blobs::in_dir(&settings.blobs_dir()).map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let reports = import(&Store::new(client, blobs), &files).await.map_err(failed)?;
     for report in &reports {
         if context.json {
@@ -38,14 +39,19 @@ pub(crate) async fn history(context: &Context, command: HistoryCommand) -> Resul
 fn line(report: &Report) -> String {
     let adjusted = report.success_rate_adjusted.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}"));
     let known = if report.datoms == 0 { "  (was there)" } else { "" };
-    format!("{:<24} {:<28} {:>3} questions  reported {:.2}  without service faults {adjusted}{known}", report.id, report.model, report.questions, report.success_rate)
+    format!(
+        "{:<24} {:<28} {:>3} questions  reported {:.2}  without service faults {adjusted}{known}",
+        report.id, report.model, report.questions, report.success_rate
+    )
 }
 
 /// Says what a person would else find out by a query that answers wrongly.
 fn note(reports: &[Report]) {
     if reports.iter().any(|report| !report.at_its_own_time) {
-        eprintln!("Something newer was recorded before: these are known from now on, not from their own time. For as-of queries \
-                   over the past, import into a fresh database first.");
+        eprintln!(
+            "Something newer was recorded before: these are known from now on, not from their own time. For as-of queries \
+                   over the past, import into a fresh database first."
+        );
     }
 }
 

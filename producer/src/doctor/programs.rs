@@ -1,7 +1,7 @@
 //! The programs that the fleet stands on, and what it built of its own.
 
 use super::{Check, on_path, says, version_in};
-use crate::machine::{node, plan, seams};
+use crate::machine::{gateway, node, plan};
 use crate::registry::Registry;
 use evalfleet_service::settings::Settings;
 use serde_json::Value;
@@ -96,7 +96,7 @@ pub(super) async fn java() -> Check {
 }
 
 pub(super) fn gateway() -> Check {
-    let Some(script) = seams::gateway_script() else {
+    let Some(script) = gateway::script() else {
         return Check::missing(
             "gateway",
             "not here",

@@ -14,9 +14,9 @@
 
 pub mod part;
 
+pub mod gateway;
 pub mod plan;
 pub mod probe;
-pub mod seams;
 
 pub mod files;
 pub mod node;
@@ -65,6 +65,12 @@ pub enum Error {
     NoGateway {
         /// Where it was looked for.
         looked: String,
+    },
+    /// The user's Datomic configuration is wrong, or the gateway cannot be spoken to.
+    #[error("{reason}")]
+    Datomic {
+        /// Why.
+        reason: String,
     },
     /// A program of ours is missing.
     #[error("{program} is not in {dir}: build it with `cargo build --workspace`, or install it there")]

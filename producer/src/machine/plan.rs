@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `epmd` | | its port answers |
 //! | `broker` | `epmd` | it takes the login, and the topology is declared |
-//! | `gateway` | | `/health` |
+//! | `gateway` | | its store is open |
 //! | `recorder` | `broker`, `gateway` | it wrote `ready/recorder` |
 //! | `api` | `gateway` | `/health` |
 //! | `worker-N` | `broker` | it wrote `ready/worker-N` |
@@ -18,7 +18,8 @@ use super::node::{self, Node};
 use super::part::Kind;
 use super::ports::Ports;
 use super::probe::Probe;
-use crate::machine::{Error, seams};
+use crate::machine::{Error, gateway};
+use evalfleet_datomic::{Client, Config};
 use evalfleet_service::settings::{ENDPOINTS_FILE, Settings};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -191,8 +192,11 @@ impl Maker<'_> {
 
     fn gateway(&self) -> Result<Part, Error> {
         let token_file = self.state_dir.join("tokens/gateway");
-        let command = seams::gateway(self.settings, self.state_dir, self.ports.gateway, &token_file)?;
-        let health = Probe::Http(format!("http://127.0.0.1:{}/health", self.ports.gateway));
+        let command = gateway::command(self.settings, self.state_dir, self.ports.gateway, &token_file)?;
+        let token = std::fs::read_to_string(&token_file).unwrap_or_default();
+        let config = Config::new(format!("http://127.0.0.1:{}", self.ports.gateway), token.trim());
+        let client = Client::new(config).map_err(|error| Error::Datomic { reason: error.to_string() })?;
+        let health = Probe::Gateway(client);
         Ok(Part {
             args: command.args,
             port: Some(self.ports.gateway),

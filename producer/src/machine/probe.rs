@@ -2,6 +2,7 @@
 
 use super::process::Process;
 use evalfleet_broker::{Options, Session};
+use evalfleet_datomic::{Client, Status};
 use evalfleet_proto::topology::Topology;
 use evalfleet_service::settings;
 use serde::Deserialize;
@@ -18,6 +19,8 @@ pub enum Probe {
     Broker(Box<settings::Broker>, FirstBoot),
     /// This address answers 200.
     Http(String),
+    /// The gateway says that its store is open.
+    Gateway(Client),
     /// The part wrote its own pid into this file: `{"pid": 123}`.
     File(PathBuf),
 }
@@ -55,7 +58,7 @@ impl Probe {
         let removed = match self {
             Self::File(path) => std::fs::remove_file(path),
             Self::Broker(_, first) if !first.settled.exists() => std::fs::remove_dir_all(&first.data),
-            Self::Broker(..) | Self::Port(_) | Self::Http(_) => Ok(()),
+            Self::Broker(..) | Self::Port(_) | Self::Http(_) | Self::Gateway(_) => Ok(()),
         };
         if let Err(error) = removed
             && error.kind() != std::io::ErrorKind::NotFound
@@ -87,6 +90,7 @@ impl Probe {
             Self::Port(port) => answers(*port).await,
             Self::Broker(settings, _) => broker(settings).await,
             Self::Http(url) => http(url).await,
+            Self::Gateway(client) => client.health().await.is_ok_and(|health| health.status == Status::Ready),
             Self::File(path) => {
                 let text = std::fs::read_to_string(path).unwrap_or_default();
                 serde_json::from_str::<Ready>(&text).is_ok_and(|ready| ready.pid == pid)
@@ -113,15 +117,7 @@ async fn broker(settings: &settings::Broker) -> bool {
     }
 }
 
-/// An HTTP part answers 200, and does not say of itself that it is still on its way.
 async fn http(url: &str) -> bool {
     let Ok(client) = reqwest::Client::builder().no_proxy().build() else { return false };
-    let Ok(response) = client.get(url).send().await else { return false };
-    if !response.status().is_success() {
-        return false;
-    }
-    let body: serde_json::Value = response.json().await.unwrap_or_default();
-    body.get("status")
-        .and_then(|status| status.as_str())
-        .is_none_or(|status| matches!(status, "ready" | "ok"))
+    client.get(url).send().await.is_ok_and(|response| response.status().is_success())
 }
