@@ -1,0 +1,103 @@
+//! History: imported with its own times, and asked as the user's document asks it.
+
+use super::Test;
+use evalfleet_tests::machine::{Machine, repository};
+use serde_json::{Value, json};
+
+pub(crate) const ALL: &[(&str, Test)] = &[
+    ("history::past_batches_are_imported_with_their_own_times", past_batches_are_imported_with_their_own_times),
+    ("history::the_three_queries_are_answered", the_three_queries_are_answered),
+    ("history::the_past_is_asked_as_it_was_known", the_past_is_asked_as_it_was_known),
+    ("history::a_query_that_would_execute_something_is_refused", a_query_that_would_execute_something_is_refused),
+];
+
+fn samples() -> Vec<String> {
+    let dir = repository().join("tests/data/batches");
+    let mut files: Vec<String> = std::fs::read_dir(dir).expect("samples").map(|entry| entry.expect("an entry").path().display().to_string()).collect();
+    files.sort();
+    files
+}
+
+fn sample(index: usize) -> Value {
+    serde_json::from_slice(&std::fs::read(&samples()[index]).expect("a sample")).expect("it is JSON")
+}
+
+fn rows(machine: &Machine, arguments: &[&str]) -> Value {
+    let mut all = vec!["query", "--json"];
+    all.extend(arguments);
+    machine.evalfleet(&all).expect(0).json()["rows"].clone()
+}
+
+fn past_batches_are_imported_with_their_own_times(machine: &Machine) {
+    let files = samples();
+    let mut arguments = vec!["history", "import", "--json"];
+    arguments.extend(files.iter().map(String::as_str));
+    let import = || -> Vec<Value> {
+        let answer = machine.evalfleet(&arguments).expect(0);
+        answer.out.lines().map(|line| serde_json::from_str(line).expect("a line is a document")).collect()
+    };
+    let first = import();
+    assert_eq!(first.len(), 3);
+    assert!(first.iter().all(|report| report["at_its_own_time"] == true && report["datoms"].as_u64() > Some(0)), "{first:?}");
+    // Again: nothing is new.
+    assert!(import().iter().all(|report| report["datoms"] == 0));
+}
+
+fn the_three_queries_are_answered(machine: &Machine) {
+    // As the user wrote it, wrapper and all.
+    let first = "(d/q '[:find ?eval-id ?success-rate ?timestamp
+                  :where
+                  [?e :evaluation/id ?eval-id]
+                  [?e :evaluation/model \"gemini-2.0-flash-exp\"]
+                  [?e :evaluation/success-rate ?success-rate]
+                  [?e :evaluation/timestamp ?timestamp]] db)";
+    let rate = sample(1)["success_rate"].as_f64();
+    let expected = json!([["batch_002-1753939654", rate, "2025-07-31T05:27:34Z"]]);
+    assert_eq!(rows(machine, &[first]), expected);
+
+    // The second cannot be answered as written; the refusal shows how it can.
+    let second = "(d/q '[:find ?date ?avg-success :keys date avg-success :where [?e :evaluation/timestamp ?timestamp]
+                   [?e :evaluation/success-rate ?rate] [(java.time.LocalDate/from ?timestamp) ?date]] (d/as-of db #inst \"2025-07-31\"))";
+    machine.evalfleet(&["query", second]).expect(64).says(&["?avg-success", "(avg ?rate)", ":with ?e"]);
+    let corrected = "[:find ?date (avg ?rate) :keys date avg-success :with ?e :where [?e :evaluation/timestamp ?timestamp]
+                     [?e :evaluation/success-rate ?rate] [(java.time.LocalDate/from ?timestamp) ?date]]";
+    let days = rows(machine, &[corrected]);
+    let mean = (0..3).filter_map(|index| sample(index)["success_rate"].as_f64()).sum::<f64>() / 3.0;
+    assert_eq!(days[0]["date"], "2025-07-31", "{days}");
+    assert!((days[0]["avg-success"].as_f64().unwrap_or_default() - mean).abs() < 1e-9, "{days}, and not {mean}");
+
+    let third = "(d/q '[:find ?function-name (avg ?success-rate)
+                  :where
+                  [?e :evaluation/function-calls ?fc]
+                  [?fc :function-call/name ?function-name]
+                  [?fc :function-call/success-rate ?success-rate]
+                  [(< ?success-rate 0.5)]] db)";
+    let failing = rows(machine, &[third]);
+    assert!(failing.as_array().is_some_and(|rows| rows.iter().all(|row| row[1].as_f64() < Some(0.5)) && !rows.is_empty()), "{failing}");
+}
+
+fn the_past_is_asked_as_it_was_known(machine: &Machine) {
+    let query = "[:find (count ?e) . :where [?e :evaluation/kind :batch]]";
+    let count = |moment: &str| rows(machine, &[query, "--as-of", moment]);
+    assert_eq!(count("2025-07-31"), json!([]), "the night before");
+    assert_eq!(count("2025-07-31T05:00:00Z"), json!([1]));
+    assert_eq!(count("2025-07-31T06:00:00Z"), json!([2]));
+    assert_eq!(count("2025-08-01"), json!([3]));
+    let batch = "batch_002-1753939654";
+    machine.evalfleet(&["get", batch, "--as-of", "2025-07-31T05:00:00Z"]).expect(64).says(&["was known at"]);
+    let known = machine.evalfleet(&["get", batch, "--as-of", "2025-07-31T06:00:00Z", "--json"]).expect(0).json();
+    assert_eq!(known["evaluation/infrastructure-faults"], 3);
+}
+
+fn a_query_that_would_execute_something_is_refused(machine: &Machine) {
+    for query in [
+        "[:find ?x :where [(slurp \"/etc/passwd\") ?x]]",
+        "[:find ?x :where [(System/getenv \"HOME\") ?x]]",
+        "[:find ?x :where [(ground (slurp \"/etc/passwd\")) ?x]]",
+        "[:find ?x :where [(datomic.api/q [:find ?y] $) ?x]]",
+        "#=(System/exit 1)",
+    ] {
+        machine.evalfleet(&["query", query]).expect(64);
+    }
+    assert_eq!(machine.part("gateway")["restarts"], 0);
+}

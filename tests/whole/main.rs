@@ -1,0 +1,62 @@
+//! The whole, on real parts. One machine is brought up; the trials share it, one after the other.
+//!
+//! `cargo test -p evalfleet-tests -- NAME` runs those whose names contain NAME; `--list` lists them.
+
+mod errors;
+mod faults;
+mod history;
+mod line;
+mod repository;
+
+use evalfleet_tests::machine::Machine;
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+/// A trial on the shared machine.
+type Test = fn(&Machine);
+
+/// The machine, brought up by the first trial that needs it.
+#[derive(Default)]
+struct Shared(OnceLock<Machine>);
+
+impl Shared {
+    fn machine(&self) -> &Machine {
+        self.0.get_or_init(|| {
+            let machine = Machine::new();
+            machine.up(1);
+            machine
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They share a machine, and some of them break it on purpose.
+    arguments.test_threads = Some(1);
+    let shared = Arc::new(Shared::default());
+    let on_machine = |(name, test): &(&'static str, Test)| {
+        let (shared, test) = (shared.clone(), *test);
+        Trial::test(*name, move || {
+            test(shared.machine());
+            Ok(())
+        })
+    };
+    let alone = |(name, test): &(&'static str, fn())| {
+        let test = *test;
+        Trial::test(*name, move || {
+            test();
+            Ok(())
+        })
+    };
+    // An import keeps its own times only in a fresh history: it comes first.
+    let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
+    trials.extend(errors::ALONE.iter().map(alone));
+    for group in [history::ALL, line::ALL, errors::ALL, faults::ALL] {
+        trials.extend(group.iter().map(on_machine));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Statics are not dropped, an Arc is: what was brought up is put away.
+    drop(shared);
+    conclusion.exit_code()
+}
