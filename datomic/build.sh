@@ -28,7 +28,7 @@ else
     echo "class archive: building (once, some 20 s)"
     rm -f target/gateway.jsa target/gateway.jsa.for
     jars="$(sed "s|lib/|$(pwd)/target/lib/|g" target/classpath)"
-    if java -XX:ArchiveClassesAtExit=target/gateway.jsa -XX:TieredStopAtLevel=1 -Xlog:cds=off -Xlog:cds+dynamic=off \
+    if java -XX:+UseParallelGC -XX:ArchiveClassesAtExit=target/gateway.jsa -XX:TieredStopAtLevel=1 -Xlog:cds=off -Xlog:cds+dynamic=off \
         -cp "$jars" clojure.main warm.clj >target/archive.log 2>&1 && [ -s target/gateway.jsa ]; then
         printf '%s' "$here" >target/gateway.jsa.for
         echo "class archive: $(du -h target/gateway.jsa | cut -f1)"

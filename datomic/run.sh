@@ -14,5 +14,7 @@ if [ -s "$here/target/gateway.jsa" ]; then
     # Where it does not fit this JVM, the JVM goes without it, silently.
     set -- -XX:SharedArchiveFile="$here/target/gateway.jsa" -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off "$@"
 fi
-exec java -XX:TieredStopAtLevel=1 -Xmx"${EVALFLEET_GATEWAY_HEAP:-2g}" -XX:+ExitOnOutOfMemoryError \
+# The parallel collector gives up when it gets nowhere, so a query beyond the heap ends the process
+# (its supervisor starts it again) rather than leave it crawling.
+exec java -XX:+UseParallelGC -XX:TieredStopAtLevel=1 -Xmx"${EVALFLEET_GATEWAY_HEAP:-2g}" -XX:+ExitOnOutOfMemoryError \
     -Dfile.encoding=UTF-8 -Duser.timezone=UTC -Djava.awt.headless=true "$@"

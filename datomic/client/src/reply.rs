@@ -16,13 +16,6 @@ pub enum Status {
     Failed,
 }
 
-/// How much of its log an opening store has read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    pub bytes: u64,
-    pub of_bytes: u64,
-}
-
 /// The gateway's own account of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -41,8 +34,8 @@ pub struct Health {
     pub note: Option<String>,
     /// While opening: what it does now.
     pub step: Option<String>,
-    /// While opening, where it can be seen.
-    pub progress: Option<Progress>,
+    /// While Datomic Local opens: the size of its log. It replays what came since it last opened.
+    pub log_bytes: Option<u64>,
     /// Why the store does not open, as of the last try.
     pub last_error: Option<String>,
 }
@@ -141,8 +134,6 @@ pub(crate) fn health(value: &Value) -> Read<Health> {
         "failed" => Status::Failed,
         _ => return Err(missing("status", value)),
     };
-    let bytes = value.get("bytes").and_then(whole);
-    let of_bytes = value.get("of-bytes").and_then(whole);
     Ok(Health {
         status,
         driver: field(value, "driver", name)?,
@@ -153,7 +144,7 @@ pub(crate) fn health(value: &Value) -> Read<Health> {
         durable: value.get("durable").and_then(Value::as_bool),
         note: value.get("note").and_then(text),
         step: value.get("step").and_then(name),
-        progress: bytes.zip(of_bytes).map(|(bytes, of_bytes)| Progress { bytes, of_bytes }),
+        log_bytes: value.get("log-bytes").and_then(whole),
         last_error: value.get("last-error").and_then(text),
     })
 }

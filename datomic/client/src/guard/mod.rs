@@ -17,10 +17,14 @@
 //! `not or and not-join or-join` and rules given as an argument; Datomic's deterministic aggregates;
 //! pull patterns without `:xform`. A list may stand nowhere else, least of all as a constant: a
 //! nested call would run.
+//!
+//! A query must also hang together: two halves without a shared variable would multiply, and Datomic
+//! Local can be neither stopped nor kept from using up the memory.
 
 mod argument;
 mod clause;
 mod find;
+mod product;
 mod pull;
 mod query;
 mod scope;

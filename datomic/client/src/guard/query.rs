@@ -2,7 +2,7 @@
 
 use super::argument::{self, Inputs};
 use super::scope::{Scope, is_plain, variable};
-use super::{Refusal, clause, find, refuse, unbound};
+use super::{Refusal, clause, find, product, refuse, unbound};
 use crate::edn::Value;
 
 const LABELS: [&str; 3] = ["keys", "syms", "strs"];
@@ -92,6 +92,7 @@ impl Parts {
         let found = find::read(&self.find)?;
         let with = self.with.iter().map(variable).collect::<Result<Vec<_>, _>>()?;
         let labels = self.checked_labels(found.columns)?;
+        product::check(&wheres, &names)?;
         unbound::check(self, found.variables.iter().chain(&with), &scope, wrap)?;
 
         let mut entries = vec![(Value::keyword("find"), Value::Vector(found.items))];

@@ -104,3 +104,13 @@ pub(super) fn attribute(form: &Value) -> Result<Value, Refusal> {
         .is_some_and(|(_, name)| !name.starts_with('_'));
     if named { Ok(form.clone()) } else { refuse(form, "an attribute must be a keyword like :evaluation/id") }
 }
+
+/// Every variable of a form, as often as it stands there.
+pub(super) fn variables(form: &Value, out: &mut Vec<Value>) {
+    if form.as_symbol().is_some_and(|name| name.starts_with('?')) {
+        out.push(form.clone());
+    }
+    for child in form.children() {
+        variables(child, out);
+    }
+}

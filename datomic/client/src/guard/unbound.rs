@@ -4,7 +4,7 @@
 
 use super::Refusal;
 use super::query::Parts;
-use super::scope::Scope;
+use super::scope::{Scope, variables};
 use crate::edn::Value;
 
 const AGGREGATES: [&str; 7] = ["avg", "sum", "min", "max", "median", "count", "stddev"];
@@ -68,13 +68,4 @@ fn only_unused(parts: &Parts) -> Option<(Value, Value)> {
     });
     let one = unused.next()?;
     unused.next().is_none().then_some(one)
-}
-
-fn variables(form: &Value, out: &mut Vec<Value>) {
-    if form.as_symbol().is_some_and(|name| name.starts_with('?')) {
-        out.push(form.clone());
-    }
-    for child in form.children() {
-        variables(child, out);
-    }
 }

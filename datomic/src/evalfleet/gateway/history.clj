@@ -8,8 +8,10 @@
 (def ^:private transactions-max 1000)
 
 (def ^:private datoms-max
-  "A reply ends with the transaction that reaches this."
+  "A reply ends with the transactions that reach this."
   50000)
+
+(def ^:private transactions-at-once 16)
 
 (defn- names
   "Attribute ids to idents."
@@ -25,13 +27,22 @@
   [{:keys [^Date tx-instant]}]
   (or (nil? tx-instant) (zero? (.getTime tx-instant))))
 
-(defn- within
-  "Transactions up to the one that reaches `datoms-max`."
-  [transactions]
-  (loop [taken [], datoms 0, [transaction & more] transactions]
-    (if (or (nil? transaction) (>= datoms datoms-max))
-      taken
-      (recur (conj taken transaction) (+ datoms (count (:datoms transaction))) more))))
+(defn- stretch
+  "Raw transactions from `start` on, before t `end`, up to `limit` or to the one that reaches
+  `datoms-max`. Read a few at a time: a large batch may be all that fits. Says whether it was cut."
+  [store start end limit]
+  (loop [start start, taken [], datoms 0]
+    (let [room (- limit (count taken))
+          asked (min transactions-at-once room)
+          chunk (store/tx-range store start asked)
+          fitting (into [] (take-while #(< (:t %) end)) chunk)
+          taken (into taken fitting)
+          datoms (transduce (map (comp count :datoms)) + datoms fitting)]
+      (if (or (< (count chunk) asked) (< (count fitting) (count chunk)))
+        {:taken taken :cut? (< (count fitting) (count chunk))}
+        (if (or (= limit (count taken)) (>= datoms datoms-max))
+          {:taken taken :cut? true}
+          (recur (inc (:t (peek taken))) taken datoms))))))
 
 (defn- t-of [k v]
   (when-not (or (nil? v) (and (instance? Long v) (not (neg? v))))
@@ -48,16 +59,13 @@
     (let [start (or (t-of :start start) 0)
           end (or (t-of :end end) Long/MAX_VALUE)
           basis (store/basis-t store)
-          raw (if (> start basis) [] (store/tx-range store start limit))
+          {:keys [taken cut?]} (if (> start basis) {:taken []} (stretch store start end limit))
           ident (names store)
-          named (for [{:keys [t datoms]} raw
-                      :while (< t end)
-                      :let [transaction {:t t :datoms (mapv (fn [[e a v added]] [e (ident a a) v added]) datoms)}]]
-                  (assoc transaction :tx-instant (instant transaction)))
-          taken (within named)
-          cut? (or (= limit (count raw)) (< (count taken) (count raw)))]
-      {:transactions (into [] (remove bootstrap?) taken)
-       :next-t (cond
-                 (seq taken) (if cut? (inc (:t (peek taken))) (max (inc basis) (inc (:t (peek taken)))))
-                 :else (max start (inc basis)))
+          named (map (fn [{:keys [t datoms]}]
+                       {:t t :datoms (mapv (fn [[e a v added]] [e (ident a a) v added]) datoms)}))
+          timed (map #(assoc % :tx-instant (instant %)))
+          after (inc (:t (peek taken) (dec start)))]
+      {:transactions (into [] (comp named timed (remove bootstrap?)) taken)
+       ;; Ids of transactions may leave gaps; when nothing was cut, all up to the basis was read.
+       :next-t (if cut? after (max after (inc basis)))
        :basis-t basis})))

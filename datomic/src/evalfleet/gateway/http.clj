@@ -10,7 +10,8 @@
            (java.net InetAddress InetSocketAddress)
            (java.nio.charset StandardCharsets)
            (java.security MessageDigest)
-           (java.util.concurrent ArrayBlockingQueue Semaphore ThreadFactory ThreadPoolExecutor TimeUnit)))
+           (java.util.concurrent ArrayBlockingQueue Semaphore ThreadFactory ThreadPoolExecutor TimeUnit)
+           (java.util.concurrent.atomic AtomicInteger)))
 
 (def ^:private backlog 128)
 (def ^:private threads 48)
@@ -81,9 +82,12 @@
           (log/error "a request failed: " (.getRequestURI exchange) ": " t)
           [500 {:error :defect :message (str (.getSimpleName (class t)) ": " (.getMessage t))}])))))
 
-(defn- serve [^HttpExchange exchange token routes]
+(defn- serve [^HttpExchange exchange token routes ^AtomicInteger running]
+  (.incrementAndGet running)
   (try
-    (let [[status value] (answer exchange token routes)]
+    (let [[status value] (if (neg? (.get running))
+                           [503 {:error :opening :message "the gateway is stopping"}]
+                           (answer exchange token routes))]
       (try
         (reply! exchange status value)
         (catch clojure.lang.ExceptionInfo e
@@ -91,12 +95,14 @@
                   {:error (or (fault/kind e) :defect) :message (.getMessage e)}))))
     ;; The caller went away: nothing to answer.
     (catch java.io.IOException _ nil)
-    (finally (.close exchange))))
+    (finally
+      (.close exchange)
+      (.decrementAndGet running))))
 
 (defn- pool []
   (let [number (atom 0)]
-    (doto (ThreadPoolExecutor. threads threads 30 TimeUnit/SECONDS (ArrayBlockingQueue. waiting-max)
-                               (reify ThreadFactory
+    (doto (ThreadPoolExecutor. (int threads) (int threads) 30 TimeUnit/SECONDS (ArrayBlockingQueue. waiting-max)
+                               ^ThreadFactory (reify ThreadFactory
                                  (newThread [_ task]
                                    (doto (Thread. task (str "http-" (swap! number inc)))
                                      (.setDaemon true)))))
@@ -104,22 +110,33 @@
 
 (defn start
   "Opens the socket and answers at once. `routes`: path to {:method :body-max :permits :wait-ms :handler}."
-  ^HttpServer [{:keys [host port token]} routes]
+  [{:keys [host port token]} routes]
   (let [address (InetAddress/getByName host)]
     (when-not (.isLoopbackAddress address)
       (throw (ex-info (str "--host " host " is not a loopback address: the gateway speaks plain HTTP") {})))
     (let [server (HttpServer/create (InetSocketAddress. address (int port)) backlog)
-          token (.getBytes ^String token StandardCharsets/UTF_8)]
+          token (.getBytes ^String token StandardCharsets/UTF_8)
+          running (AtomicInteger.)]
       (.createContext server "/" (reify HttpHandler
-                                   (handle [_ exchange] (serve exchange token routes))))
+                                   (handle [_ exchange] (serve exchange token routes running))))
       (.setExecutor server (pool))
       (.start server)
-      server)))
+      {:server server :running running})))
 
-(defn port [^HttpServer server] (.getPort (.getAddress server)))
+(defn port [{:keys [^HttpServer server]}] (.getPort (.getAddress server)))
+
+(def ^:private stopping
+  "Added to the number of running requests: below zero means that new ones are turned away."
+  Integer/MIN_VALUE)
 
 (defn stop
-  "Takes no more requests, and waits up to `grace-s` seconds for those under way."
-  [^HttpServer server grace-s]
-  (.stop server grace-s)
+  "Turns new requests away, and waits up to `grace-s` seconds for those under way. The JDK's own
+  `stop` would wait all that time even when nothing runs."
+  [{:keys [^HttpServer server ^AtomicInteger running]} grace-s]
+  (.addAndGet running stopping)
+  (loop [left (* 20 grace-s)]
+    (when (and (pos? left) (not= stopping (.get running)))
+      (Thread/sleep 50)
+      (recur (dec left))))
+  (.stop server 0)
   (.shutdown ^ThreadPoolExecutor (.getExecutor server)))

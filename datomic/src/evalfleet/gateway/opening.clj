@@ -12,9 +12,7 @@
             [evalfleet.gateway.log :as log]
             [evalfleet.gateway.schema :as schema]
             [evalfleet.gateway.store :as store])
-  (:import (java.io File)
-           (java.lang.management ManagementFactory)
-           (java.nio.file Files LinkOption)))
+  (:import (java.lang.management ManagementFactory)))
 
 (def ^:private retry-ms 5000)
 
@@ -25,27 +23,11 @@
   [settings]
   (atom {:status :opening :settings settings :step :starting :attempt 1}))
 
-(defn- read-position
-  "How far this process has read a file that it holds open (Linux), or nil."
-  [^File file]
-  (try
-    (let [wanted (.toPath (.getCanonicalFile file))]
-      (some (fn [^File fd]
-              (when (try (= wanted (Files/readSymbolicLink (.toPath fd))) (catch java.io.IOException _ false))
-                (some->> (slurp (str "/proc/self/fdinfo/" (.getName fd)))
-                         (re-find #"pos:\s+(\d+)") second parse-long)))
-            (.listFiles (io/file "/proc/self/fd"))))
-    (catch Exception _ nil)))
-
-(defn- progress
-  "How much of Local's log is replayed, in bytes; nil for other drivers or where it cannot be seen."
+(defn- log-bytes
+  "Size of Local's log. It replays what was written since it last opened, and tells no more of it."
   [{:keys [driver storage-dir db-name]}]
   (when (= :local driver)
-    (let [file (io/file storage-dir "evalfleet" db-name "db.log")
-          of (.length file)]
-      (when (pos? of)
-        (when-let [read (read-position file)]
-          {:bytes (min read of) :of-bytes of})))))
+    (.length (io/file storage-dir "evalfleet" db-name "db.log"))))
 
 (defn- open-once [state {:keys [driver] :as settings}]
   (swap! state assoc :step :loading-driver)
@@ -100,4 +82,4 @@
                     {:basis-t (store/basis-t opened) :attributes attributes :ready-after-ms ready-ms})
       (cond-> (assoc always :driver (:driver settings) :uri (:shown-uri settings) :step step :attempt attempt)
         last-error (assoc :last-error last-error)
-        (= :opening-store step) (merge (progress settings))))))
+        (= :local (:driver settings)) (assoc :log-bytes (log-bytes settings))))))
