@@ -17,7 +17,7 @@ setup: ## Install what this machine lacks (asks for sudo only where it must).
 build: setup ## Build the programs, the agent and the Datomic gateway.
 	@datomic/build.sh
 	$(GUEST_FLAGS) $(CARGO) build --locked --quiet --profile guest --package evalfleet-guest --target $(GUEST_TARGET)
-	$(CARGO) build --locked --workspace
+	$(CARGO) build --locked --workspace --bins --lib --examples
 
 demo: build ## Run the main job end to end, on real parts, and stop what was started.
 	@deploy/demo.sh

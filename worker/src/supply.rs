@@ -120,15 +120,29 @@ impl Supply {
         let key = key(&template, scenario);
         if self.spare.as_ref().is_none_or(|spare| spare.key != key) {
             self.discard().await;
-            self.prepare(&template, key);
+            self.prepare(&template, key.clone());
         }
-        let Some(spare) = self.spare.take() else { return Err(Refusal::Fault("no VM was made".to_owned())) };
-        let clean = match spare.made.await {
-            Ok(Ok(clean)) => clean,
-            Ok(Err(error)) => return Err(Refusal::Fault(error.to_string())),
-            Err(error) => return Err(Refusal::Fault(format!("making a VM ended early: {error}"))),
+        let clean = match self.take_spare().await {
+            Ok(clean) => clean,
+            // What became of a spare while it waited is no reason to fail a job: it gets another.
+            Err(error) => {
+                tracing::warn!(%error, "the spare VM is no good: making another");
+                self.prepare(&template, key);
+                self.take_spare().await.map_err(|error| Refusal::Fault(error.to_string()))?
+            }
         };
         Ok(Supplied { clean, waited: begun.elapsed() })
+    }
+
+    /// Waits for the spare and sees that it is alive.
+    async fn take_spare(&mut self) -> Result<Clean, Error> {
+        let spare = self.spare.take().ok_or_else(|| Error::Qemu("no VM was made".to_owned()))?;
+        let made = spare.made.await.map_err(|error| Error::Qemu(format!("making a VM ended early: {error}")))?;
+        let mut clean = made?;
+        match clean.ended() {
+            None => Ok(clean),
+            Some(how) => Err(Error::Qemu(format!("ended while it waited: {how}"))),
+        }
     }
 
     /// Begins the next VM, of the same kind as the one that is at work.

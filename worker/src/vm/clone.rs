@@ -78,6 +78,11 @@ impl Clean {
         &self.template
     }
 
+    /// Tells how its QEMU ended, if it has: a spare may wait for hours.
+    pub fn ended(&mut self) -> Option<String> {
+        self.process.ended()
+    }
+
     /// How it is known to be clean.
     pub fn proof(&self) -> &ResetProof {
         &self.proof

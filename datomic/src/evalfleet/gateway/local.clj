@@ -11,10 +11,27 @@
 
 (defn- row [datom] [(:e datom) (:a datom) (:v datom) (:added datom)])
 
-(defn- narrowed [db {:keys [as-of since history]}]
+(defn- newest-instant
+  "When the newest transaction was made."
+  [conn db]
+  (let [attribute (:db/id (d/pull db [:db/id] :db/txInstant))
+        [{:keys [data]}] (seq (d/tx-range conn {:start (:t db) :limit 1}))]
+    (some #(when (= attribute (:a %)) (:v %)) data)))
+
+(defn- point
+  "A moment as Local takes it. It refuses those behind its newest transaction, where a moment means
+  everything there is: that transaction stands for them all."
+  [conn db moment]
+  (let [newest (:t db)]
+    (if (inst? moment)
+      (let [instant (newest-instant conn db)]
+        (if (and instant (.before ^java.util.Date instant moment)) newest moment))
+      (min newest moment))))
+
+(defn- narrowed [conn db {:keys [as-of since history]}]
   (cond-> db
-    as-of (d/as-of as-of)
-    since (d/since since)
+    as-of (d/as-of (point conn db as-of))
+    since (d/since (point conn db since))
     history d/history))
 
 (defn- pull-or-nil [db pattern entity]
@@ -26,7 +43,7 @@
   store/Store
   (facts [_] {:driver :local :uri uri :durable true :note nil})
   (basis-t [_] (:t (d/db conn)))
-  (database [_ view] (narrowed (d/db conn) view))
+  (database [_ view] (narrowed conn (d/db conn) view))
   ;; Local ignores :timeout; the caller stops waiting, the query ends when it ends.
   (query [_ query args {:keys [rows-max timeout-ms]}]
     (d/q (cond-> {:query query :args (vec args)}

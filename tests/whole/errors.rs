@@ -1,0 +1,110 @@
+//! Bad input and missing parts: each a clear error that names the cause and the fix, with its exit code.
+
+use super::Test;
+use evalfleet_tests::machine::{Answer, Machine};
+use std::os::unix::fs::PermissionsExt as _;
+
+pub(crate) const ALL: &[(&str, Test)] = &[
+    ("errors::requests_at_fault_are_refused_before_they_are_enqueued", requests_at_fault_are_refused_before_they_are_enqueued),
+    ("errors::a_job_no_vm_can_hold_is_the_requests_fault", a_job_no_vm_can_hold_is_the_requests_fault),
+];
+
+pub(crate) const ALONE: &[(&str, fn())] = &[
+    ("errors::usage_is_64", usage_is_64),
+    ("errors::a_setting_that_does_not_exist_is_named", a_setting_that_does_not_exist_is_named),
+    ("errors::a_fleet_that_is_down_is_said_to_be", a_fleet_that_is_down_is_said_to_be),
+    ("errors::a_qemu_that_is_missing_or_too_old_is_said_to_be", a_qemu_that_is_missing_or_too_old_is_said_to_be),
+    ("errors::a_full_disk_is_said_to_be_full", a_full_disk_is_said_to_be_full),
+    ("errors::the_doctor_names_what_is_missing", the_doctor_names_what_is_missing),
+];
+
+fn requests_at_fault_are_refused_before_they_are_enqueued(machine: &Machine) {
+    let count = || machine.count("[:find ?e :where [?e :evaluation/id]]");
+    let before = count();
+    machine.evalfleet(&["call", "no_such_tool"]).expect(4).says(&["no_such_tool", "word_count"]);
+    machine.evalfleet(&["call", "word_count", "{"]).expect(4).says(&["JSON"]);
+    machine.evalfleet(&["call", "word_count", r#"{"txt": "a"}"#]).expect(4).says(&["word_count", "text"]);
+    machine.evalfleet(&["call", "word_count", r#"{"text": 7}"#]).expect(4).says(&["text", "string"]);
+    let submit = |document: &str| machine.evalfleet_with(document, &["submit", "-"]);
+    submit("{\"kind\": \"command\", \"argv\": [\"true\"], \"colour\": 1}\n").expect(4).says(&["colour"]);
+    submit("{\"kind\": \"command\", \"argv\": [\"true\"], \"limits\": {\"wall\": \"9d\"}}\n").expect(4).says(&["wall"]);
+    submit("not json\n").expect(4);
+    assert_eq!(count(), before, "something of it was enqueued and recorded");
+}
+
+fn a_job_no_vm_can_hold_is_the_requests_fault(machine: &Machine) {
+    let result = machine.evalfleet(&["run", "--json", "--memory", "300G", "--", "true"]).expect(4).json();
+    let evidence = result["evidence"].to_string();
+    assert!(evidence.contains("memory") && evidence.contains("300G"), "{result}");
+}
+
+fn usage_is_64() {
+    let machine = Machine::new();
+    machine.evalfleet(&["dance"]).expect(64).says(&["dance"]);
+    machine.evalfleet(&["run", "--wall", "soon", "--", "true"]).expect(64).says(&["soon"]);
+    machine.evalfleet(&["--help"]).expect(0);
+    machine.evalfleet(&["completions", "bash"]).expect(0);
+    assert!(machine.evalfleet(&["doctor", "--settings"]).expect(0).out.contains("[broker]"));
+}
+
+fn a_setting_that_does_not_exist_is_named() {
+    let machine = Machine::new();
+    let file = machine.state().join("evalfleet.toml");
+    std::fs::write(&file, "[qemu]\nmemroy = \"1G\"\n").expect("written");
+    let file = file.display().to_string();
+    machine.evalfleet(&["--config", &file, "status"]).expect(64).says(&["memroy"]);
+    machine.evalfleet(&["--config", "/no/such/file", "status"]).expect(64).says(&["/no/such/file"]);
+    let from_environment = Machine::new().with("EVALFLEET_QEMU__CPUS", "0");
+    from_environment.evalfleet(&["status"]).expect(64).says(&["qemu.cpus"]);
+}
+
+fn a_fleet_that_is_down_is_said_to_be() {
+    let machine = Machine::new()
+        .with("EVALFLEET_BROKER__URLS", "amqp://guest:guest@127.0.0.1:1/%2f")
+        .with("EVALFLEET_API__URL", "http://127.0.0.1:1");
+    machine.evalfleet(&["image", "build", "base"]).expect(0);
+    machine.evalfleet(&["run", "--", "true"]).expect(69).says(&["RabbitMQ", "evalfleet up"]);
+    machine.evalfleet(&["query", "[:find ?e :where [?e :evaluation/id]]"]).expect(69).says(&["API", "evalfleet up"]);
+    machine.evalfleet(&["status"]).expect(69);
+    machine.evalfleet(&["down"]).expect(0);
+}
+
+fn probe(machine: &Machine) -> Answer {
+    machine.program("evalfleet-worker").arg("probe").output().expect("the worker is built").into()
+}
+
+fn a_qemu_that_is_missing_or_too_old_is_said_to_be() {
+    let missing = Machine::new().with("EVALFLEET_QEMU__BINARY", "/no/such/qemu");
+    missing.evalfleet(&["image", "build", "base"]).expect(0);
+    let answer = probe(&missing).expect(3);
+    assert!(answer.out.contains("/no/such/qemu") && answer.out.contains("apt-get install"), "{answer:?}");
+
+    let machine = Machine::new();
+    let old = machine.state().join("old-qemu");
+    std::fs::write(&old, "#!/bin/sh\necho 'QEMU emulator version 7.2.17 (Debian)'\n").expect("written");
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let machine = machine.with("EVALFLEET_QEMU__BINARY", &old.display().to_string());
+    let answer = probe(&machine).expect(3);
+    assert!(answer.out.contains("7.2.17") && answer.out.contains("backports"), "{answer:?}");
+}
+
+/// In a mount namespace of its own, so that no right on the host is needed.
+fn a_full_disk_is_said_to_be_full() {
+    let machine = Machine::new();
+    let full = machine.state().join("full");
+    std::fs::create_dir_all(&full).expect("made");
+    let script = "mount -t tmpfs -o size=16k tmpfs \"$1\" && export EVALFLEET_STATE__DIR=\"$1\" && exec \"$2\" up --detach";
+    let evalfleet = evalfleet_tests::machine::programs().join("evalfleet");
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .args([&full, &evalfleet])
+        .output()
+        .expect("unshare (package util-linux)");
+    Answer::from(output).expect(69).says(&["No space left", "state directory"]);
+}
+
+fn the_doctor_names_what_is_missing() {
+    let machine = Machine::new().with("EVALFLEET_IMAGES__DIR", "/nonexistent/images");
+    let answer = machine.evalfleet(&["doctor"]).expect(69);
+    assert!(answer.out.contains("evalfleet image build base"), "{answer:?}");
+}
