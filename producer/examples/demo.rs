@@ -17,6 +17,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// The image whose root is taken away, to have a fault of ours to show.
@@ -25,7 +26,17 @@ const BROKEN: &str = "demo-broken";
 const RECORDING: Duration = Duration::from_secs(60);
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match Box::pin(demonstrate()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demonstrate() -> anyhow::Result<()> {
     let settings = Settings::load(None)?;
     let broken = Broken::make(&settings.images_dir())?;
     let client = Client::connect(&settings).await?;
@@ -141,7 +152,7 @@ async fn show_rates(api: &Api, evaluations: usize) -> anyhow::Result<()> {
     }
     let rates = |kind: &str| {
         asked(&format!(
-            "[:find ?name (avg ?rate) (count ?call) :with ?call :where [?e :evaluation/kind {kind}] [?e :evaluation/function-calls ?call] \
+            "[:find ?name (avg ?rate) :with ?call :where [?e :evaluation/kind {kind}] [?e :evaluation/function-calls ?call] \
              [?call :function-call/name ?name] [?call :function-call/success-rate ?rate]]"
         ))
     };
