@@ -4,7 +4,7 @@ use crate::json::json;
 use crate::problem::Problem;
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::guard::{self, Question};
-use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Status, View};
+use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Point, Status, View};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::Sha256;
 use evalfleet_service::blobs::Blobs;
@@ -31,9 +31,16 @@ pub struct Found<T> {
     pub basis_t: u64,
 }
 
+fn moment(point: Point) -> String {
+    match point {
+        Point::Time(time) => time.to_string(),
+        Point::T(t) => format!("transaction {t}"),
+    }
+}
+
 /// A view of the history as of a moment, or as it is now.
-pub fn view(as_of: Option<Timestamp>) -> View {
-    View { as_of: as_of.map(Into::into), ..View::default() }
+pub fn view(as_of: Option<Point>) -> View {
+    View { as_of, ..View::default() }
 }
 
 impl History {
@@ -58,7 +65,7 @@ impl History {
     ///
     /// # Errors
     /// When there is none, or none was known at that moment.
-    pub async fn evaluation(&self, id: &str, as_of: Option<Timestamp>) -> Result<Found<Json>, Problem> {
+    pub async fn evaluation(&self, id: &str, as_of: Option<Point>) -> Result<Found<Json>, Problem> {
         let basis_t = self.client.health().await.map_err(problem)?.basis_t.unwrap_or(0);
         let key = Entity::Lookup("evaluation/id".to_owned(), Value::Str(id.to_owned()));
         let pattern = "[* {:evaluation/function-calls [*]} {:evaluation/batch [:evaluation/id]} {:evaluation/worker [:worker/id]} \
@@ -67,7 +74,7 @@ impl History {
         let absent = || {
             Problem::not_found(format!(
                 "no evaluation {id}{}",
-                as_of.map_or(String::new(), |at| format!(" was known at {at}"))
+                as_of.map_or(String::new(), |at| format!(" was known at {}", moment(at)))
             ))
         };
         let facts = facts.filter(|facts| facts.get("evaluation/kind").is_some()).ok_or_else(absent)?;
@@ -89,15 +96,19 @@ impl History {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn recent(&self, limit: usize, as_of: Option<Timestamp>) -> Result<Found<Vec<Json>>, Problem> {
-        let until = as_of.unwrap_or_else(Timestamp::now);
+    pub async fn recent(&self, limit: usize, as_of: Option<Point>) -> Result<Found<Vec<Json>>, Problem> {
+        let until = match as_of {
+            Some(Point::Time(time)) => time,
+            Some(Point::T(_)) | None => Timestamp::now(),
+        };
         let from = Value::Inst(until.checked_sub(RECENT).unwrap_or(Timestamp::UNIX_EPOCH));
-        let query = "[:find ?e ?id ?at ?kind ?status ?rate :keys e id timestamp kind status success_rate :in $ ?from \
+        let query = "[:find ?e ?id ?at ?kind ?status ?cause ?rate :keys e id finished kind status cause success_rate :in $ ?from \
                      :where [?e :evaluation/timestamp ?at] [(>= ?at ?from)] [?e :evaluation/id ?id] [?e :evaluation/kind ?kind] \
-                     [(get-else $ ?e :evaluation/status :none) ?status] [(get-else $ ?e :evaluation/success-rate -1.0) ?rate]]";
+                     [(get-else $ ?e :evaluation/status :none) ?status] [(get-else $ ?e :evaluation/cause :none) ?cause] \
+                     [(get-else $ ?e :evaluation/success-rate -1.0) ?rate]]";
         let answer = self.ask(query, &[from.to_string()], as_of, RECENT_MAX).await?;
         let mut rows: Vec<&Value> = answer.rows.iter().collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.get("timestamp").and_then(Value::as_inst)));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.get("finished").and_then(Value::as_inst)));
         Ok(Found { what: rows.into_iter().take(limit).map(brief).collect(), basis_t: answer.basis_t })
     }
 
@@ -109,7 +120,7 @@ impl History {
         &self,
         text: &str,
         arguments: &[String],
-        as_of: Option<Timestamp>,
+        as_of: Option<Point>,
         bounds: Bounds,
     ) -> Result<Answer, Problem> {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -126,7 +137,7 @@ impl History {
         &self,
         query: &str,
         arguments: &[String],
-        as_of: Option<Timestamp>,
+        as_of: Option<Point>,
         rows_max: u32,
     ) -> Result<Answer, Problem> {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -142,7 +153,7 @@ fn brief(row: &Value) -> Json {
     let mut brief = json(row);
     if let Some(fields) = brief.as_object_mut() {
         fields.remove("e");
-        for name in ["kind", "status"] {
+        for name in ["kind", "status", "cause"] {
             let word = fields
                 .get(name)
                 .and_then(Json::as_str)

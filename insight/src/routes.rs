@@ -8,7 +8,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderName;
 use axum::response::{IntoResponse, Response};
-use evalfleet_datomic::Bounds;
+use evalfleet_datomic::{Bounds, Point};
 use evalfleet_proto::Timestamp;
 use evalfleet_service::VERSION;
 use serde::Deserialize;
@@ -31,7 +31,7 @@ pub struct Window {
 }
 
 impl Window {
-    fn as_of(&self) -> Result<Option<Timestamp>, Problem> {
+    fn as_of(&self) -> Result<Option<Point>, Problem> {
         self.as_of.as_deref().map(moment).transpose()
     }
 }
@@ -48,15 +48,20 @@ pub struct Asked {
     timeout_ms: Option<u64>,
 }
 
-/// A moment as people write it: RFC 3339, or a date alone, which is its midnight in UTC.
-fn moment(text: &str) -> Result<Timestamp, Problem> {
-    let zoned =
-        if text.contains('T') || text.contains(' ') { text.to_owned() } else { format!("{text}T00:00:00Z") };
-    let zoned =
-        if zoned.ends_with('Z') || zoned[10..].contains(['+', '-']) { zoned } else { format!("{zoned}Z") };
-    zoned.parse().map_err(|_| {
+/// A moment as people write it: RFC 3339; a date alone, which is its midnight in UTC; or a number, which
+/// is a transaction.
+fn moment(text: &str) -> Result<Point, Problem> {
+    if let Ok(t) = text.parse() {
+        return Ok(Point::T(t));
+    }
+    let with_time = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
+    let has_zone =
+        with_time.ends_with('Z') || with_time.get(10..).is_some_and(|time| time.contains(['+', '-']));
+    let whole = if has_zone { with_time } else { format!("{with_time}Z") };
+    let parsed: Result<Timestamp, _> = whole.parse();
+    parsed.map(Point::Time).map_err(|_| {
         Problem::bad_request(format!(
-            "as_of is {text:?}, and must be a moment such as 2026-01-31 or 2026-01-31T06:00:00Z"
+            "as_of is {text:?}, and must be a moment such as 2026-01-31 or 2026-01-31T06:00:00Z, or a transaction such as 1042"
         ))
     })
 }
@@ -137,18 +142,19 @@ fn bounds(asked: &Asked) -> Result<Bounds, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::moment;
+    use super::*;
 
     #[test]
-    fn a_moment_may_be_a_date_or_lack_its_zone() {
+    fn a_moment_may_be_a_date_or_lack_its_zone_or_be_a_transaction() {
         for (text, expected) in [
             ("2025-07-31", "2025-07-31T00:00:00Z"),
             ("2025-07-31T06:00", "2025-07-31T06:00:00Z"),
             ("2025-07-31T06:00:00Z", "2025-07-31T06:00:00Z"),
             ("2025-07-31T08:00:00+02:00", "2025-07-31T06:00:00Z"),
         ] {
-            assert_eq!(moment(text).unwrap().to_string(), expected, "{text}");
+            assert_eq!(moment(text).unwrap(), Point::Time(expected.parse().unwrap()), "{text}");
         }
+        assert_eq!(moment("1042").unwrap(), Point::T(1042));
         for text in ["", "yesterday", "2025-13-01", "T"] {
             assert!(moment(text).is_err(), "{text}");
         }

@@ -67,13 +67,19 @@ async fn demonstrate() -> anyhow::Result<()> {
     }
     drop(results);
 
-    let dead = done.iter().find(|evaluation| evaluation.status == Status::Dead).context("no dead letter, although an image is broken")?;
+    let dead = done
+        .iter()
+        .find(|evaluation| evaluation.status == Status::Dead)
+        .context("no dead letter, although an image is broken")?;
     println!("\n  The image {BROKEN} is mended; its dead letter is replayed:");
     broken.mend()?;
     let replayed = replay(&settings, &client, dead.id).await?;
     names.insert(replayed.id, "replay of the dead letter");
     tell(&replayed, begun, &names);
-    ensure!(replayed.status == Status::Passed, "the replay of a job whose image was mended must pass: {replayed:?}");
+    ensure!(
+        replayed.status == Status::Passed,
+        "the replay of a job whose image was mended must pass: {replayed:?}"
+    );
     done.push(replayed);
     client.close().await;
 
@@ -82,7 +88,8 @@ async fn demonstrate() -> anyhow::Result<()> {
 }
 
 fn jobs() -> Vec<(&'static str, serde_json::Value)> {
-    let call = |tool: &str, args: serde_json::Value| json!({"kind": "function_call", "tool": tool, "args": args});
+    let call =
+        |tool: &str, args: serde_json::Value| json!({"kind": "function_call", "tool": tool, "args": args});
     let command = |argv: &[&str]| json!({"kind": "command", "argv": argv});
     let mut slow = command(&["sleep", "60"]);
     slow["limits"] = json!({"wall": "2s"});
@@ -93,7 +100,10 @@ fn jobs() -> Vec<(&'static str, serde_json::Value)> {
         ("count words", call("word_count", json!({"text": "the quick brown fox"}))),
         ("read a file", call("read_file", json!({"path": "README.md"}))),
         ("list files", call("list_files", json!({"path": ".", "recursive": true}))),
-        ("write a file", call("write_file", json!({"path": "notes/demo.txt", "content": "written by a tool\n"}))),
+        (
+            "write a file",
+            call("write_file", json!({"path": "notes/demo.txt", "content": "written by a tool\n"})),
+        ),
         ("arguments that do not fit", call("word_count", json!({"txt": 7}))),
         ("run a command", call("run_command", json!({"command": "python3 -c 'print(sum(range(10)))'"}))),
         ("a deliberate failure", command(&["sh", "-c", "echo 'I fail on purpose' >&2; exit 3"])),
@@ -105,7 +115,13 @@ fn jobs() -> Vec<(&'static str, serde_json::Value)> {
 fn tell(evaluation: &Evaluation, begun: Instant, names: &HashMap<JobId, &'static str>) {
     let cause = evaluation.cause.map_or(String::new(), |cause| format!(" ({})", cause.as_str()));
     let name = names.get(&evaluation.id).copied().unwrap_or_default();
-    println!("  {}  {:>6.1} s  {:<27} {}{cause}", evaluation.id, begun.elapsed().as_secs_f64(), name, evaluation.status.as_str());
+    println!(
+        "  {}  {:>6.1} s  {:<27} {}{cause}",
+        evaluation.id,
+        begun.elapsed().as_secs_f64(),
+        name,
+        evaluation.status.as_str()
+    );
 }
 
 /// Replays one dead letter and waits for what becomes of it.
@@ -114,7 +130,8 @@ async fn replay(settings: &Settings, client: &Client, id: JobId) -> anyhow::Resu
     let which = Which::Of(vec![id]);
     // A dry run tells the new job's id: whoever listens for it first misses nothing of it.
     let planned = office.replay(&which, LIMIT, true).await?;
-    let successor = planned.first().and_then(|outcome| outcome.job).context("the dead letter cannot be replayed")?;
+    let successor =
+        planned.first().and_then(|outcome| outcome.job).context("the dead letter cannot be replayed")?;
     let heard = client.hear_of(successor, Duration::from_secs(60)).await?;
     office.replay(&which, LIMIT, false).await?;
     office.close().await;
@@ -124,9 +141,23 @@ async fn replay(settings: &Settings, client: &Client, id: JobId) -> anyhow::Resu
 fn table(done: &[Evaluation], names: &HashMap<JobId, &'static str>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["evaluation", "status", "cause", "effects", "queued", "claim", "run", "effects", "report"]);
+    table.set_header([
+        "evaluation",
+        "status",
+        "cause",
+        "effects",
+        "queued",
+        "claim",
+        "run",
+        "effects",
+        "report",
+    ]);
     for evaluation in done {
-        let effects: Vec<String> = evaluation.effects.iter().map(|effect| format!("{:?} {}", effect.change, effect.path).to_lowercase()).collect();
+        let effects: Vec<String> = evaluation
+            .effects
+            .iter()
+            .map(|effect| format!("{:?} {}", effect.change, effect.path).to_lowercase())
+            .collect();
         let times = &evaluation.timings;
         let ms = |time: Duration| format!("{} ms", time.as_millis());
         let mut row = vec![
@@ -146,8 +177,14 @@ async fn show_rates(api: &Api, evaluations: usize) -> anyhow::Result<()> {
     let asked = |query: &str| Query { query: query.to_owned(), args: Vec::new(), as_of: None };
     let begun = Instant::now();
     let jobs = asked("[:find (count ?e) . :where [?e :evaluation/document]]");
-    while api.query(&jobs).await?.rows.first().and_then(serde_json::Value::as_u64).unwrap_or(0) < evaluations as u64 {
-        ensure!(begun.elapsed() < RECORDING, "the recorder has not written everything after {} s", RECORDING.as_secs());
+    while api.query(&jobs).await?.rows.first().and_then(serde_json::Value::as_u64).unwrap_or(0)
+        < evaluations as u64
+    {
+        ensure!(
+            begun.elapsed() < RECORDING,
+            "the recorder has not written everything after {} s",
+            RECORDING.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let rates = |kind: &str| {
@@ -184,7 +221,8 @@ struct Broken {
 
 impl Broken {
     fn make(images: &Path) -> anyhow::Result<Self> {
-        let whole = std::fs::canonicalize(images.join("base/current")).context("the image base is not built: evalfleet image build base")?;
+        let whole = std::fs::canonicalize(images.join("base/current"))
+            .context("the image base is not built: evalfleet image build base")?;
         let digest = whole.file_name().context("an image lies under its digest")?;
         let dir = images.join(BROKEN);
         let copy = dir.join(digest);

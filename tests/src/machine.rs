@@ -69,7 +69,8 @@ impl Machine {
     /// A machine that is not up, with images and templates shared by all tests.
     pub fn new() -> Self {
         let target = programs().parent().expect("target/<profile>").to_owned();
-        let state = tempfile::Builder::new().prefix("state-").tempdir_in(&target).expect("target/ can be written");
+        let state =
+            tempfile::Builder::new().prefix("state-").tempdir_in(&target).expect("target/ can be written");
         let path = |name: &str| target.join(name).display().to_string();
         let pairs = [
             ("EVALFLEET_STATE__DIR", state.path().display().to_string()),
@@ -97,7 +98,9 @@ impl Machine {
     /// A program of ours with this machine's environment.
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(programs().join(name));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EVALFLEET_") && name != "EVALFLEET_AGENT") {
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("EVALFLEET_") && name != "EVALFLEET_AGENT")
+        {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().cloned()).stdin(Stdio::null());
@@ -139,7 +142,10 @@ impl Machine {
     pub fn part(&self, name: &str) -> Value {
         let status = self.status();
         let parts = status["parts"].as_array().cloned().unwrap_or_default();
-        parts.into_iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("no part {name} in {status}"))
+        parts
+            .into_iter()
+            .find(|part| part["name"] == name)
+            .unwrap_or_else(|| panic!("no part {name} in {status}"))
     }
 
     /// The process of a part.

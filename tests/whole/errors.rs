@@ -5,7 +5,10 @@ use evalfleet_tests::machine::{Answer, Machine};
 use std::os::unix::fs::PermissionsExt as _;
 
 pub(crate) const ALL: &[(&str, Test)] = &[
-    ("errors::requests_at_fault_are_refused_before_they_are_enqueued", requests_at_fault_are_refused_before_they_are_enqueued),
+    (
+        "errors::requests_at_fault_are_refused_before_they_are_enqueued",
+        requests_at_fault_are_refused_before_they_are_enqueued,
+    ),
     ("errors::a_job_no_vm_can_hold_is_the_requests_fault", a_job_no_vm_can_hold_is_the_requests_fault),
 ];
 
@@ -13,7 +16,10 @@ pub(crate) const ALONE: &[(&str, fn())] = &[
     ("errors::usage_is_64", usage_is_64),
     ("errors::a_setting_that_does_not_exist_is_named", a_setting_that_does_not_exist_is_named),
     ("errors::a_fleet_that_is_down_is_said_to_be", a_fleet_that_is_down_is_said_to_be),
-    ("errors::a_qemu_that_is_missing_or_too_old_is_said_to_be", a_qemu_that_is_missing_or_too_old_is_said_to_be),
+    (
+        "errors::a_qemu_that_is_missing_or_too_old_is_said_to_be",
+        a_qemu_that_is_missing_or_too_old_is_said_to_be,
+    ),
     ("errors::a_full_disk_is_said_to_be_full", a_full_disk_is_said_to_be_full),
     ("errors::the_doctor_names_what_is_missing", the_doctor_names_what_is_missing),
 ];
@@ -27,7 +33,9 @@ fn requests_at_fault_are_refused_before_they_are_enqueued(machine: &Machine) {
     machine.evalfleet(&["call", "word_count", r#"{"text": 7}"#]).expect(4).says(&["text", "string"]);
     let submit = |document: &str| machine.evalfleet_with(document, &["submit", "-"]);
     submit("{\"kind\": \"command\", \"argv\": [\"true\"], \"colour\": 1}\n").expect(4).says(&["colour"]);
-    submit("{\"kind\": \"command\", \"argv\": [\"true\"], \"limits\": {\"wall\": \"9d\"}}\n").expect(4).says(&["wall"]);
+    submit("{\"kind\": \"command\", \"argv\": [\"true\"], \"limits\": {\"wall\": \"9d\"}}\n")
+        .expect(4)
+        .says(&["wall"]);
     submit("not json\n").expect(4);
     assert_eq!(count(), before, "something of it was enqueued and recorded");
 }
@@ -64,7 +72,10 @@ fn a_fleet_that_is_down_is_said_to_be() {
         .with("EVALFLEET_API__URL", "http://127.0.0.1:1");
     machine.evalfleet(&["image", "build", "base"]).expect(0);
     machine.evalfleet(&["run", "--", "true"]).expect(69).says(&["RabbitMQ", "evalfleet up"]);
-    machine.evalfleet(&["query", "[:find ?e :where [?e :evaluation/id]]"]).expect(69).says(&["API", "evalfleet up"]);
+    machine
+        .evalfleet(&["query", "[:find ?e :where [?e :evaluation/id]]"])
+        .expect(69)
+        .says(&["API", "evalfleet up"]);
     machine.evalfleet(&["status"]).expect(69);
     machine.evalfleet(&["down"]).expect(0);
 }

@@ -13,7 +13,10 @@ use std::process::Command;
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("faults::a_worker_killed_in_mid_job", a_worker_killed_in_mid_job),
-    ("faults::a_vm_killed_by_somebody_is_not_the_subjects_fault", a_vm_killed_by_somebody_is_not_the_subjects_fault),
+    (
+        "faults::a_vm_killed_by_somebody_is_not_the_subjects_fault",
+        a_vm_killed_by_somebody_is_not_the_subjects_fault,
+    ),
     ("faults::the_recorder_killed_before_its_commit", the_recorder_killed_before_its_commit),
     ("faults::the_gateway_killed", the_gateway_killed),
     ("faults::the_broker_restarted_under_a_running_job", the_broker_restarted_under_a_running_job),
@@ -24,7 +27,8 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 
 /// Submits a job that takes a while, and gives its id once it runs.
 fn slow_job(machine: &Machine, seconds: u32) -> String {
-    let document = format!("{{\"kind\": \"command\", \"argv\": [\"sh\", \"-c\", \"sleep {seconds}; echo done\"]}}\n");
+    let document =
+        format!("{{\"kind\": \"command\", \"argv\": [\"sh\", \"-c\", \"sleep {seconds}; echo done\"]}}\n");
     let answer = machine.evalfleet_with(&document, &["submit", "-"]).expect(0);
     let id = answer.out.trim().to_owned();
     wait_until("the job is taken", || log(machine, "worker-1").contains(&format!("took a job job={id}")));
@@ -40,7 +44,9 @@ fn log(machine: &Machine, part: &str) -> String {
 fn passed_once(machine: &Machine, id: &str) {
     let result = machine.recorded(id);
     assert_eq!(result["status"], "passed", "{result}");
-    let query = format!("(d/q '[:find ?e ?rate ?tx :where [?e :evaluation/id \"{id}\"] [?e :evaluation/success-rate ?rate ?tx]] (d/history db))");
+    let query = format!(
+        "(d/q '[:find ?e ?rate ?tx :where [?e :evaluation/id \"{id}\"] [?e :evaluation/success-rate ?rate ?tx]] (d/history db))"
+    );
     assert_eq!(machine.count(&query), 1, "recorded more than once");
     let calls = format!("[:find ?c :where [?e :evaluation/id \"{id}\"] [?e :evaluation/function-calls ?c]]");
     assert_eq!(machine.count(&calls), 1, "its call was recorded more than once");
@@ -49,14 +55,19 @@ fn passed_once(machine: &Machine, id: &str) {
 /// The QEMUs of a machine's worker.
 fn qemus(machine: &Machine) -> Vec<u32> {
     let mark = machine.state().join("vms").display().to_string();
-    let list = Command::new("pgrep").args(["-f", &format!("qemu.*{mark}")]).output().expect("pgrep (package procps)");
+    let list = Command::new("pgrep")
+        .args(["-f", &format!("qemu.*{mark}")])
+        .output()
+        .expect("pgrep (package procps)");
     String::from_utf8_lossy(&list.stdout).lines().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
 fn a_worker_killed_in_mid_job(machine: &Machine) {
     let id = slow_job(machine, 3);
     let killed = machine.kill("worker-1");
-    wait_until("no VM outlives its worker", || qemus(machine).is_empty() || machine.part("worker-1")["pid"] != killed);
+    wait_until("no VM outlives its worker", || {
+        qemus(machine).is_empty() || machine.part("worker-1")["pid"] != killed
+    });
     machine.wait_for_successor("worker-1", killed);
     passed_once(machine, &id);
 }
@@ -68,7 +79,11 @@ fn a_vm_killed_by_somebody_is_not_the_subjects_fault(machine: &Machine) {
         signal("KILL", pid);
     }
     let result = machine.recorded(&id);
-    assert_eq!((result["status"].as_str(), result["provenance"]["attempt"].as_u64()), (Some("passed"), Some(2)), "{result}");
+    assert_eq!(
+        (result["status"].as_str(), result["provenance"]["attempt"].as_u64()),
+        (Some("passed"), Some(2)),
+        "{result}"
+    );
     assert_eq!(result["attempts"][0]["cause"], "infrastructure");
 }
 
@@ -98,12 +113,14 @@ fn the_broker_restarted_under_a_running_job(machine: &Machine) {
 
 /// Publishes bytes as if they were a job.
 fn publish(machine: &Machine, id: JobId, body: &[u8]) {
-    let endpoints = std::fs::read_to_string(machine.state().join("endpoints.toml")).expect("the machine is up");
+    let endpoints =
+        std::fs::read_to_string(machine.state().join("endpoints.toml")).expect("the machine is up");
     let layers = Layers { endpoints: Some(endpoints), ..Layers::default() };
     let settings = Settings::from_layers(&layers).expect("what `up` wrote is sound");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let session = Session::connect(&Options::new(&settings.broker, "test")).await.expect("the broker is up");
+        let session =
+            Session::connect(&Options::new(&settings.broker, "test")).await.expect("the broker is up");
         let envelope = Envelope::new(MessageType::Job, id, Timestamp::now());
         session.publish(topology::JOBS, "default", &envelope, body).await.expect("confirmed");
         session.close().await;
@@ -114,7 +131,11 @@ fn a_message_that_is_no_job(machine: &Machine) {
     let id = JobId::fresh();
     publish(machine, id, b"\x81\xa6schema\x01 and then nonsense");
     let result = machine.recorded(&id.to_string());
-    assert_eq!((result["status"].as_str(), result["cause"].as_str()), (Some("dead"), Some("harness")), "{result}");
+    assert_eq!(
+        (result["status"].as_str(), result["cause"].as_str()),
+        (Some("dead"), Some("harness")),
+        "{result}"
+    );
     let letters = machine.evalfleet(&["dead", "list", "--json"]).expect(0);
     let letter = letters.out.lines().find(|line| line.contains(&id.to_string()));
     assert!(letter.is_some_and(|letter| letter.contains("poison")), "{letters:?}");
@@ -135,12 +156,17 @@ fn a_damaged_image_a_dead_letter_and_its_replay(machine: &Machine) {
         std::fs::hard_link(&path, copy.join(path.file_name().expect("a name"))).expect("linked");
     }
     rename_image(&copy.join("manifest.json"), name);
-    std::os::unix::fs::symlink(copy.file_name().expect("a name"), images.join(name).join("current")).expect("linked");
+    std::os::unix::fs::symlink(copy.file_name().expect("a name"), images.join(name).join("current"))
+        .expect("linked");
     let (root, aside) = (copy.join("root.erofs"), copy.join("aside"));
     std::fs::rename(&root, &aside).expect("moved away");
 
     let run = machine.evalfleet(&["run", "--json", "--image", name, "--", "echo", "alive"]).expect(3).json();
-    assert_eq!((run["status"].as_str(), run["cause"].as_str()), (Some("dead"), Some("infrastructure")), "{run}");
+    assert_eq!(
+        (run["status"].as_str(), run["cause"].as_str()),
+        (Some("dead"), Some("infrastructure")),
+        "{run}"
+    );
     assert_eq!(run["success_rate"], serde_json::Value::Null, "an infrastructure fault counts against nobody");
     assert_eq!(run["attempts"].as_array().map(Vec::len), Some(2), "{run}");
     let id = run["id"].as_str().expect("an id");
@@ -148,11 +174,19 @@ fn a_damaged_image_a_dead_letter_and_its_replay(machine: &Machine) {
 
     std::fs::rename(&aside, &root).expect("moved back");
     let replayed = machine.evalfleet(&["dead", "replay", id, "--json"]).expect(0);
-    let document: serde_json::Value = serde_json::from_str(replayed.out.lines().next().expect("a line")).expect("it is JSON");
-    let successor = ["job", "replay", "id", "as"].iter().filter_map(|key| document[*key].as_str()).find(|found| *found != id);
+    let document: serde_json::Value =
+        serde_json::from_str(replayed.out.lines().next().expect("a line")).expect("it is JSON");
+    let successor = ["job", "replay", "id", "as"]
+        .iter()
+        .filter_map(|key| document[*key].as_str())
+        .find(|found| *found != id);
     let successor = successor.unwrap_or_else(|| panic!("no new job in {document}"));
     let result = machine.recorded(successor);
-    assert_eq!((result["status"].as_str(), result["replay_of"].as_str()), (Some("passed"), Some(id)), "{result}");
+    assert_eq!(
+        (result["status"].as_str(), result["replay_of"].as_str()),
+        (Some("passed"), Some(id)),
+        "{result}"
+    );
     let letters = machine.evalfleet(&["dead", "list", "--json"]).expect(0);
     assert!(!letters.out.contains(id), "it is still there: {letters:?}");
     std::fs::remove_dir_all(images.join(name)).expect("removed");

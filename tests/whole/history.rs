@@ -5,15 +5,24 @@ use evalfleet_tests::machine::{Machine, repository};
 use serde_json::{Value, json};
 
 pub(crate) const ALL: &[(&str, Test)] = &[
-    ("history::past_batches_are_imported_with_their_own_times", past_batches_are_imported_with_their_own_times),
+    (
+        "history::past_batches_are_imported_with_their_own_times",
+        past_batches_are_imported_with_their_own_times,
+    ),
     ("history::the_three_queries_are_answered", the_three_queries_are_answered),
     ("history::the_past_is_asked_as_it_was_known", the_past_is_asked_as_it_was_known),
-    ("history::a_query_that_would_execute_something_is_refused", a_query_that_would_execute_something_is_refused),
+    (
+        "history::a_query_that_would_execute_something_is_refused",
+        a_query_that_would_execute_something_is_refused,
+    ),
 ];
 
 fn samples() -> Vec<String> {
     let dir = repository().join("tests/data/batches");
-    let mut files: Vec<String> = std::fs::read_dir(dir).expect("samples").map(|entry| entry.expect("an entry").path().display().to_string()).collect();
+    let mut files: Vec<String> = std::fs::read_dir(dir)
+        .expect("samples")
+        .map(|entry| entry.expect("an entry").path().display().to_string())
+        .collect();
     files.sort();
     files
 }
@@ -38,7 +47,10 @@ fn past_batches_are_imported_with_their_own_times(machine: &Machine) {
     };
     let first = import();
     assert_eq!(first.len(), 3);
-    assert!(first.iter().all(|report| report["at_its_own_time"] == true && report["datoms"].as_u64() > Some(0)), "{first:?}");
+    assert!(
+        first.iter().all(|report| report["at_its_own_time"] == true && report["datoms"].as_u64() > Some(0)),
+        "{first:?}"
+    );
     // Again: nothing is new.
     assert!(import().iter().all(|report| report["datoms"] == 0));
 }
@@ -64,7 +76,10 @@ fn the_three_queries_are_answered(machine: &Machine) {
     let days = rows(machine, &[corrected]);
     let mean = (0..3).filter_map(|index| sample(index)["success_rate"].as_f64()).sum::<f64>() / 3.0;
     assert_eq!(days[0]["date"], "2025-07-31", "{days}");
-    assert!((days[0]["avg-success"].as_f64().unwrap_or_default() - mean).abs() < 1e-9, "{days}, and not {mean}");
+    assert!(
+        (days[0]["avg-success"].as_f64().unwrap_or_default() - mean).abs() < 1e-9,
+        "{days}, and not {mean}"
+    );
 
     let third = "(d/q '[:find ?function-name (avg ?success-rate)
                   :where
@@ -73,7 +88,12 @@ fn the_three_queries_are_answered(machine: &Machine) {
                   [?fc :function-call/success-rate ?success-rate]
                   [(< ?success-rate 0.5)]] db)";
     let failing = rows(machine, &[third]);
-    assert!(failing.as_array().is_some_and(|rows| rows.iter().all(|row| row[1].as_f64() < Some(0.5)) && !rows.is_empty()), "{failing}");
+    assert!(
+        failing
+            .as_array()
+            .is_some_and(|rows| rows.iter().all(|row| row[1].as_f64() < Some(0.5)) && !rows.is_empty()),
+        "{failing}"
+    );
 }
 
 fn the_past_is_asked_as_it_was_known(machine: &Machine) {
@@ -85,7 +105,8 @@ fn the_past_is_asked_as_it_was_known(machine: &Machine) {
     assert_eq!(count("2025-08-01"), json!([3]));
     let batch = "batch_002-1753939654";
     machine.evalfleet(&["get", batch, "--as-of", "2025-07-31T05:00:00Z"]).expect(64).says(&["was known at"]);
-    let known = machine.evalfleet(&["get", batch, "--as-of", "2025-07-31T06:00:00Z", "--json"]).expect(0).json();
+    let known =
+        machine.evalfleet(&["get", batch, "--as-of", "2025-07-31T06:00:00Z", "--json"]).expect(0).json();
     assert_eq!(known["evaluation/infrastructure-faults"], 3);
 }
 

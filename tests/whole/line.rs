@@ -46,9 +46,15 @@ fn a_call_answers_the_documented_result(machine: &Machine) {
         assert!(result["timings"][stage].is_number(), "{stage}: {result}");
     }
     assert!(["kvm", "tcg"].contains(&result["provenance"]["accelerator"].as_str().unwrap_or_default()));
-    let schema = std::fs::read(evalfleet_tests::machine::repository().join("proto/schemas/evaluation.schema.json")).expect("the schema is in the repository");
+    let schema =
+        std::fs::read(evalfleet_tests::machine::repository().join("proto/schemas/evaluation.schema.json"))
+            .expect("the schema is in the repository");
     let schema: Value = serde_json::from_slice(&schema).expect("it is JSON");
-    let errors: Vec<String> = jsonschema::validator_for(&schema).expect("it is a schema").iter_errors(&result).map(|error| error.to_string()).collect();
+    let errors: Vec<String> = jsonschema::validator_for(&schema)
+        .expect("it is a schema")
+        .iter_errors(&result)
+        .map(|error| error.to_string())
+        .collect();
     assert!(errors.is_empty(), "{errors:?}");
 }
 
@@ -61,7 +67,10 @@ fn a_run_lists_what_it_created_and_deleted(machine: &Machine) {
 }
 
 fn the_next_job_finds_nothing_of_the_last(machine: &Machine) {
-    run(machine, &["--", "sh", "-c", "echo mine > /workspace/mine; echo x > /tmp/x; sleep 1000 & touch /etc/marked"]);
+    run(
+        machine,
+        &["--", "sh", "-c", "echo mine > /workspace/mine; echo x > /tmp/x; sleep 1000 & touch /etc/marked"],
+    );
     let look = "ls /workspace/mine /tmp/x /etc/marked; for p in /proc/[0-9]*; do read -r n < $p/comm; [ $n = sleep ] && echo found $n; done; true";
     let result = run(machine, &["--", "sh", "-c", look]);
     assert_eq!(result["stdout"]["text"], "", "{result}");
@@ -81,7 +90,12 @@ fn every_kind_of_effect_is_told_apart(machine: &Machine) {
         ("/new/pipe", "created"),
         ("/opt", "replaced"),
     ];
-    assert_eq!(effects(&result), expected.map(|(path, change)| (path.to_owned(), change.to_owned())), "{}", result["effects"]);
+    assert_eq!(
+        effects(&result),
+        expected.map(|(path, change)| (path.to_owned(), change.to_owned())),
+        "{}",
+        result["effects"]
+    );
     assert_eq!(result["effects"][4]["type"], "symlink");
     assert_eq!(result["effects"][4]["target"], "/x");
     assert_eq!(result["effects"][5]["type"], "fifo");
@@ -94,10 +108,25 @@ fn verdicts_say_whose_doing_it_was(machine: &Machine) {
         (&["--", "no-such-program"], 1, "failed", "subject"),
         (&["--wall", "1s", "--", "sleep", "60"], 2, "timed_out", "budget"),
         (&["--cpu", "1s", "--", "sh", "-c", "while :; do :; done"], 2, "timed_out", "budget"),
-        (&["--memory", "64M", "--", "python3", "-c", "x = bytearray(400 << 20)"], 2, "out_of_memory", "budget"),
+        (
+            &["--memory", "64M", "--", "python3", "-c", "x = bytearray(400 << 20)"],
+            2,
+            "out_of_memory",
+            "budget",
+        ),
         (&["--output", "64K", "--", "yes"], 2, "limit_exceeded", "budget"),
-        (&["--processes", "4", "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait"], 2, "limit_exceeded", "budget"),
-        (&["--disk", "4M", "--", "sh", "-c", "head -c 64M /dev/zero > /big; sync; sleep 5"], 2, "limit_exceeded", "budget"),
+        (
+            &["--processes", "4", "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait"],
+            2,
+            "limit_exceeded",
+            "budget",
+        ),
+        (
+            &["--disk", "4M", "--", "sh", "-c", "head -c 64M /dev/zero > /big; sync; sleep 5"],
+            2,
+            "limit_exceeded",
+            "budget",
+        ),
         (&["--", "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 30"], 1, "crashed", "subject"),
         (&["--cwd", "/nowhere", "--", "true"], 4, "failed", "harness"),
         (&["--image", "nosuch", "--", "true"], 4, "failed", "harness"),
@@ -106,7 +135,11 @@ fn verdicts_say_whose_doing_it_was(machine: &Machine) {
         let mut all = vec!["run", "--json"];
         all.extend(*arguments);
         let result = machine.evalfleet(&all).expect(*code).json();
-        assert_eq!((result["status"].as_str(), result["cause"].as_str()), (Some(*status), Some(*cause)), "{arguments:?}: {result}");
+        assert_eq!(
+            (result["status"].as_str(), result["cause"].as_str()),
+            (Some(*status), Some(*cause)),
+            "{arguments:?}: {result}"
+        );
         assert!(result["evidence"].as_array().is_some_and(|evidence| !evidence.is_empty()), "{arguments:?}");
     }
 }
@@ -115,30 +148,72 @@ fn files_and_input_go_in_and_files_come_out(machine: &Machine) {
     let dir = machine.state().join("files");
     std::fs::create_dir_all(&dir).expect("the state directory can be written");
     let (script, input) = (dir.join("double.py"), dir.join("input"));
-    std::fs::write(&script, "import sys\nopen('/workspace/out/doubled', 'w').write(sys.stdin.read() * 2)\n").expect("written");
+    std::fs::write(&script, "import sys\nopen('/workspace/out/doubled', 'w').write(sys.stdin.read() * 2)\n")
+        .expect("written");
     std::fs::write(&input, "ab").expect("written");
     let file = format!("{}:/workspace/deep/double.py", script.display());
-    let result = run(machine, &["--file", &file, "--stdin", &input.display().to_string(), "--out", "/workspace/out/doubled", "--", "sh", "-c", "mkdir out; python3 deep/double.py"]);
+    let result = run(
+        machine,
+        &[
+            "--file",
+            &file,
+            "--stdin",
+            &input.display().to_string(),
+            "--out",
+            "/workspace/out/doubled",
+            "--",
+            "sh",
+            "-c",
+            "mkdir out; python3 deep/double.py",
+        ],
+    );
     assert_eq!(result["status"], "passed", "{result}");
     let artifact = &result["artifacts"][0];
-    assert_eq!((artifact["path"].as_str(), artifact["bytes"].as_u64()), (Some("/workspace/out/doubled"), Some(4)), "{result}");
+    assert_eq!(
+        (artifact["path"].as_str(), artifact["bytes"].as_u64()),
+        (Some("/workspace/out/doubled"), Some(4)),
+        "{result}"
+    );
     let key = artifact["sha256"].as_str().expect("kept");
     let kept = machine.state().join(format!("blobs/{}/{}/{key}", &key[..2], &key[2..4]));
     assert_eq!(std::fs::read_to_string(kept).expect("in the blob store"), "abab");
 }
 
 fn what_is_recorded_is_what_was_answered(machine: &Machine) {
-    let answered = machine.evalfleet(&["run", "--json", "--label", "suite=s", "--label", "model=m-1", "--", "sh", "-c", "echo kept; exit 7"]).expect(1).json();
+    let answered = machine
+        .evalfleet(&[
+            "run",
+            "--json",
+            "--label",
+            "suite=s",
+            "--label",
+            "model=m-1",
+            "--",
+            "sh",
+            "-c",
+            "echo kept; exit 7",
+        ])
+        .expect(1)
+        .json();
     let id = answered["id"].as_str().expect("it has an id");
     assert_eq!(machine.recorded(id), answered);
-    let query = format!("[:find ?status ?cause ?code ?model :where [?e :evaluation/id \"{id}\"] [?e :evaluation/status ?status] \
-                         [?e :evaluation/cause ?cause] [?e :evaluation/exit-code ?code] [?e :evaluation/model ?model]]");
+    let query = format!(
+        "[:find ?status ?cause ?code ?model :where [?e :evaluation/id \"{id}\"] [?e :evaluation/status ?status] \
+                         [?e :evaluation/cause ?cause] [?e :evaluation/exit-code ?code] [?e :evaluation/model ?model]]"
+    );
     let rows = machine.evalfleet(&["query", &query, "--json"]).expect(0).json();
     assert_eq!(rows["rows"], json!([[":failed", ":subject", 7, "m-1"]]));
 }
 
 fn many_jobs_are_submitted_and_awaited(machine: &Machine) {
-    let jobs: String = (0..4).map(|n| format!("{{\"kind\": \"command\", \"argv\": [\"sh\", \"-c\", \"exit {}\"], \"batch\": \"four\"}}\n", n % 2)).collect();
+    let jobs: String = (0..4)
+        .map(|n| {
+            format!(
+                "{{\"kind\": \"command\", \"argv\": [\"sh\", \"-c\", \"exit {}\"], \"batch\": \"four\"}}\n",
+                n % 2
+            )
+        })
+        .collect();
     let submitted = machine.evalfleet_with(&jobs, &["submit", "-"]).expect(0);
     let ids: Vec<&str> = submitted.out.lines().collect();
     assert_eq!(ids.len(), 4, "{submitted:?}");
@@ -152,7 +227,11 @@ fn many_jobs_are_submitted_and_awaited(machine: &Machine) {
         answer.code == 0 && answer.json()["evaluation/total"] == 4
     });
     let batch = machine.evalfleet(&["get", "four", "--json"]).expect(0).json();
-    assert_eq!((batch["evaluation/success-rate"].as_f64(), batch["evaluation/passed"].as_u64()), (Some(0.5), Some(2)), "{batch}");
+    assert_eq!(
+        (batch["evaluation/success-rate"].as_f64(), batch["evaluation/passed"].as_u64()),
+        (Some(0.5), Some(2)),
+        "{batch}"
+    );
 }
 
 fn the_tools_of_the_repl_work(machine: &Machine) {
@@ -162,20 +241,28 @@ fn the_tools_of_the_repl_work(machine: &Machine) {
         result
     };
     let written = call("write_file", json!({"path": "notes/new.txt", "content": "one\ntwo\n"}));
-    assert_eq!(effects(&written), [("/workspace/notes/new.txt".to_owned(), "created".to_owned())], "{written}");
+    assert_eq!(
+        effects(&written),
+        [("/workspace/notes/new.txt".to_owned(), "created".to_owned())],
+        "{written}"
+    );
     assert_eq!(written["effects"][0]["expected"], true);
     let listed = call("list_files", json!({"path": ".", "recursive": true}));
     assert!(listed["calls"][0]["value"].to_string().contains("README.md"), "{listed}");
     let read = call("read_file", json!({"path": "README.md"}));
     assert!(!read["calls"][0]["value"].to_string().is_empty());
-    let escaped = machine.evalfleet(&["call", "read_file", r#"{"path": "../etc/passwd"}"#, "--json"]).expect(1).json();
+    let escaped =
+        machine.evalfleet(&["call", "read_file", r#"{"path": "../etc/passwd"}"#, "--json"]).expect(1).json();
     assert_eq!(escaped["cause"], "subject");
     let ran = call("run_command", json!({"command": "echo $((6 * 7))"}));
     assert!(ran["calls"][0]["value"].to_string().contains("42"), "{ran}");
 }
 
 fn the_repl_answers_what_it_is_piped(machine: &Machine) {
-    let answer = machine.evalfleet_with("call word_count {\"text\": \"a b\"}\nrun -- echo from-the-repl\ntools\nnonsense\n", &["repl"]);
+    let answer = machine.evalfleet_with(
+        "call word_count {\"text\": \"a b\"}\nrun -- echo from-the-repl\ntools\nnonsense\n",
+        &["repl"],
+    );
     for word in ["\"words\"", "from-the-repl", "edit_file"] {
         let all = format!("{}{}", answer.out, answer.err);
         assert!(all.contains(word) || all.contains(&word.replace('"', "")), "{word}: {answer:?}");

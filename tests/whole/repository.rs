@@ -39,7 +39,10 @@ fn each_library_is_named_in_one_place() {
             .map(|path| path.strip_prefix(&root).unwrap_or(path).display().to_string())
             .collect();
         assert!(!users.is_empty(), "nobody names {used}: this test looks for the wrong thing");
-        assert!(users.iter().all(|user| user.starts_with(place)), "{used} belongs to {place}, and is named in {users:?}");
+        assert!(
+            users.iter().all(|user| user.starts_with(place)),
+            "{used} belongs to {place}, and is named in {users:?}"
+        );
     }
 }
 
@@ -53,7 +56,10 @@ fn the_schemas_are_those_of_the_types() {
             std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&path, &text)).expect("written");
         }
         let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == text, "{name} is not what the types say: run EVALFLEET_BLESS=1 cargo test -p evalfleet-tests -- schemas");
+        assert!(
+            found == text,
+            "{name} is not what the types say: run EVALFLEET_BLESS=1 cargo test -p evalfleet-tests -- schemas"
+        );
     }
 }
 
@@ -70,7 +76,8 @@ fn the_compose_file_is_one() {
     let schema = std::fs::read(root.join("tests/data/compose-spec.schema.json")).expect("it is there");
     let schema: serde_json::Value = serde_json::from_slice(&schema).expect("it is JSON");
     let validator = jsonschema::validator_for(&schema).expect("it is a schema");
-    let errors: Vec<String> = validator.iter_errors(&compose).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(&compose).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     let services = compose["services"].as_object().expect("services");
     for part in ["broker", "gateway", "recorder", "api", "worker"] {

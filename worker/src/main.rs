@@ -31,7 +31,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Makes one clean VM, says with which accelerator, and puts it away.
-    Probe,
+    Probe {
+        /// One document, which is all there is; accepted so that every command has it.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[tokio::main]
@@ -46,7 +50,7 @@ async fn main() -> ExitCode {
         }
     };
     let ended = match arguments.command {
-        Some(Command::Probe) => report_probe(&settings).await,
+        Some(Command::Probe { .. }) => report_probe(&settings).await,
         None => work(settings).await,
     };
     match ended {

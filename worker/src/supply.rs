@@ -137,7 +137,8 @@ impl Supply {
     /// Waits for the spare and sees that it is alive.
     async fn take_spare(&mut self) -> Result<Clean, Error> {
         let spare = self.spare.take().ok_or_else(|| Error::Qemu("no VM was made".to_owned()))?;
-        let made = spare.made.await.map_err(|error| Error::Qemu(format!("making a VM ended early: {error}")))?;
+        let made =
+            spare.made.await.map_err(|error| Error::Qemu(format!("making a VM ended early: {error}")))?;
         let mut clean = made?;
         match clean.ended() {
             None => Ok(clean),

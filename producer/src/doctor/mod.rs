@@ -78,7 +78,7 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
         host::clock(),
         host::ports(settings),
         programs::qemu(settings).await,
-        programs::accelerator(settings).await,
+        programs::accelerator().await,
         programs::rabbitmq(),
         programs::erlang(),
         programs::java().await,
