@@ -1,0 +1,181 @@
+//! The wire as it was: every message of version 1, byte for byte, and what a reader makes of it.
+//!
+//! `EVALFLEET_BLESS=1` writes bytes that are not there yet. Bytes that are there are never written
+//! anew: a change of theirs is a new version.
+
+use evalfleet_proto::control::{Control, Event};
+use evalfleet_proto::dead::{DeadLetter, Reason};
+use evalfleet_proto::effect::{Change, Effect, ObjectType};
+use evalfleet_proto::evaluation::*;
+use evalfleet_proto::guest::{Exited, FromGuest, Hello, Run, ToGuest};
+use evalfleet_proto::ids::{JobId, Sha256};
+use evalfleet_proto::job::*;
+use evalfleet_proto::status::{Cause, Status};
+use evalfleet_proto::submission::{Defaults, Submission};
+use evalfleet_proto::{Timestamp, wire};
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+const ID: &str = "0198c1c2-0000-7000-8000-000000000001";
+
+fn time(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn job(document: &str) -> Job {
+    let defaults = Defaults { image: "base".parse().unwrap(), now: time(1_700_000_000) };
+    let mut job = Submission::from_json(document).unwrap().into_job(&defaults).unwrap();
+    job.id = ID.parse().unwrap();
+    job
+}
+
+fn command() -> Job {
+    let mut job = job(r#"{"kind": "command", "argv": ["sh", "-c", "echo hi"], "stdin": "in", "env": {"A": "b"}, "priority": 3,
+        "files": [{"path": "/workspace/f", "text": "x"}], "out": ["/workspace/o"], "labels": {"suite": "s"}, "batch": "night",
+        "expected_effects": ["/workspace/**"], "deadline": "2026-01-01T00:00:00Z", "urgent": true}"#);
+    job.attempts = vec![Attempt { number: 1, worker: "w1".into(), cause: Cause::Infrastructure, error: "the VM died".into(), ended: time(1_700_000_009) }];
+    job
+}
+
+fn evaluation() -> Evaluation {
+    Evaluation {
+        schema: 1,
+        id: ID.parse().unwrap(),
+        kind: "function_call".into(),
+        batch: None,
+        status: Status::TimedOut,
+        cause: Some(Cause::Budget),
+        evidence: vec![Evidence::new(Source::Host, "still running after 1s")],
+        success_rate: Some(0.0),
+        calls: vec![Call { name: "word_count".into(), success_rate: Some(0.0), exit_code: None, value: Some(serde_json::json!({"words": 3})), duration: Duration::from_micros(21_400) }],
+        exit_code: None,
+        signal: Some(9),
+        stdout: Output { text: "a".into(), bytes: 1, sha256: Some(Sha256::of(b"a")), truncated: false },
+        stderr: Output::default(),
+        effects: vec![Effect { path: "/workspace/a".into(), change: Change::Created, object: ObjectType::File, size: 3, mode: "0644".into(), uid: 0, gid: 0, sha256: Some(Sha256::of(b"hi\n")), target: None, expected: true }],
+        effects_omitted: 0,
+        processes_left: 1,
+        artifacts: vec![Artifact { path: "/workspace/o".into(), bytes: 0, sha256: None, error: Some("not there".into()) }],
+        metrics: Metrics { wall: Duration::from_micros(25_100), memory_peak_bytes: 4096, guest: Some(GuestMetrics::default()), ..Metrics::default() },
+        timings: Timings { queued: Duration::from_millis(2), ..Timings::default() },
+        provenance: Provenance {
+            worker: "w1".into(),
+            host: "h1".into(),
+            accelerator: Some("tcg".into()),
+            attempt: 2,
+            reset: Some(Reset { strategy: "template-clone".into(), took: Duration::from_millis(131), hidden: Duration::ZERO, nonce: "00ff".into(), pages_checked: 256 }),
+            ..Provenance::default()
+        },
+        labels: [("suite".to_owned(), "s".to_owned())].into(),
+        replay_of: None,
+        attempts: Vec::new(),
+        submitted: time(1_700_000_000),
+        started: time(1_700_000_001),
+        finished: time(1_700_000_002),
+    }
+}
+
+/// Holds `value` against the bytes that version 1 wrote for it.
+fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+    let path = format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let bytes = wire::encode(value);
+    if std::env::var_os("EVALFLEET_BLESS").is_some() && !std::path::Path::new(&path).exists() {
+        std::fs::write(&path, hex::encode(&bytes) + "\n").unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let written = hex::decode(text.trim()).unwrap();
+    assert_eq!(hex::encode(&bytes), hex::encode(&written), "{name}: this build writes other bytes than version 1 did");
+    assert_eq!(&wire::decode::<T>(&written).unwrap(), value, "{name}: this build reads version 1 otherwise");
+}
+
+#[test]
+fn every_message_of_version_1_is_written_and_read_as_it_was() {
+    golden("job-command", &command());
+    golden("job-function-call", &job(r#"{"kind": "function_call", "tool": "word_count", "args": {"text": "a b c"}}"#));
+    golden("evaluation", &evaluation());
+    let body = vec![0, 255, 1];
+    golden("dead-letter", &DeadLetter { schema: 1, id: ID.parse().unwrap(), reason: Reason::Poison, error: "no job".into(), lane: "default".parse().unwrap(), attempts: Vec::new(), worker: "w1".into(), died: time(1_700_000_003), body });
+    golden("control-cancel", &Control::Cancel { job: ID.parse().unwrap() });
+    golden("event-output", &Event::Output { job: ID.parse().unwrap(), stderr: true, data: vec![104, 105] });
+    golden("guest-hello", &ToGuest::Hello(Hello { nonce: "00ff".into(), clock_ns: 7, entropy: vec![1, 2], hostname: "job".into() }));
+    golden("guest-run", &ToGuest::Run(Run { argv: vec!["true".into()], cwd: "/".into(), memory: 1 << 20, processes: 4, ..Run::default() }));
+    golden("guest-exited", &FromGuest::Exited(Exited { code: Some(0), cpu_user_us: 5, ..Exited::default() }));
+}
+
+#[test]
+fn a_reader_skips_what_it_does_not_know_and_defaults_what_it_misses() {
+    let mut document = serde_json::to_value(command()).unwrap();
+    let fields = document.as_object_mut().unwrap();
+    fields.insert("colour".into(), serde_json::json!("blue"));
+    fields.remove("labels");
+    fields.remove("attempts");
+    let read: Job = wire::decode_job(&wire::encode(&document)).unwrap();
+    assert_eq!((read.id, read.labels.len(), read.attempt()), (ID.parse().unwrap(), 0, 1));
+
+    let newer = serde_json::json!({"schema": 1, "id": ID, "task": {"kind": "dance", "steps": 3}, "image": "base", "limits": {}, "lane": "default", "submitted": "2026-01-01T00:00:00Z"});
+    assert_eq!(wire::decode_job(&wire::encode(&newer)).unwrap().task, Task::Unknown);
+}
+
+#[test]
+fn what_is_no_message_is_refused_with_a_reason() {
+    let good = wire::encode(&command());
+    assert!(matches!(wire::decode_job(&[&good[..], &[0]].concat()), Err(wire::DecodeError::Trailing(1))));
+    assert!(matches!(wire::decode_job(&good[..good.len() - 1]), Err(wire::DecodeError::Malformed(_))));
+    assert!(matches!(wire::decode_job(&vec![0; wire::BODY_BYTES_MAX + 1]), Err(wire::DecodeError::TooLarge(_))));
+    let mut newer = command();
+    newer.schema = 2;
+    assert!(matches!(wire::decode_job(&wire::encode(&newer)), Err(wire::DecodeError::Newer(2))));
+}
+
+#[test]
+fn the_same_question_has_the_same_key_whoever_asks_when() {
+    let (one, mut other) = (command(), command());
+    other.id = JobId::fresh();
+    other.submitted = time(1);
+    other.labels.clear();
+    other.attempts.clear();
+    assert_eq!(wire::content_key(&one), wire::content_key(&other));
+    other.limits.processes = 1;
+    assert_ne!(wire::content_key(&one), wire::content_key(&other));
+}
+
+#[test]
+fn a_result_that_breaks_its_rules_is_caught() {
+    let mut result = evaluation();
+    assert_eq!(result.broken_rule(), None);
+    result.evidence.clear();
+    assert!(result.broken_rule().is_some());
+    result.cause = None;
+    assert!(result.broken_rule().is_some());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = wire::decode_job(&bytes);
+        let _ = wire::decode::<Evaluation>(&bytes);
+        let _ = wire::decode::<FromGuest>(&bytes);
+    }
+
+    #[test]
+    fn damaged_messages_do_not_either(at in 0usize..4000, byte: u8) {
+        let mut bytes = wire::encode(&evaluation());
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let _ = wire::decode::<Evaluation>(&bytes);
+    }
+
+    #[test]
+    fn whatever_a_subject_writes_survives_the_wire(text in ".*", code: i32, path in "/[^\0]{0,40}") {
+        let mut sent = evaluation();
+        sent.stdout.text = text;
+        sent.exit_code = Some(code);
+        sent.effects[0].path = path;
+        let read: Evaluation = wire::decode(&wire::encode(&sent)).unwrap();
+        prop_assert_eq!(&read, &sent);
+        let json: Evaluation = serde_json::from_str(&serde_json::to_string(&sent).unwrap()).unwrap();
+        prop_assert_eq!(&json, &sent);
+    }
+}
