@@ -53,8 +53,12 @@ needs_backports() {
 backports_source() {
     local mirror
     mirror=$(grep -rhsoE '(https?|mirror\+file):[^ ]*debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d | head -1 | tr -d ' ')
+    if [ -z "$mirror" ]; then
+        say "No Debian mirror is named in /etc/apt: add the suite bookworm-backports there yourself, then run this again."
+        exit "$UNREACHABLE"
+    fi
     printf 'Types: deb\nURIs: %s\nSuites: bookworm-backports\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \
-        "${mirror:-http://deb.debian.org/debian}"
+        "$mirror"
 }
 
 # Run as root, by us or through sudo. Installing RabbitMQ would start a node of its own for all the
@@ -62,7 +66,9 @@ backports_source() {
 install_script() {
     echo 'set -e; export DEBIAN_FRONTEND=noninteractive'
     if needs_backports; then
-        printf 'cat > /etc/apt/sources.list.d/evalfleet-backports.sources <<EOF\n%s\nEOF\n' "$(backports_source)"
+        local source
+        source=$(backports_source)
+        printf 'cat > /etc/apt/sources.list.d/evalfleet-backports.sources <<EOF\n%s\nEOF\n' "$source"
     fi
     cat <<'EOF'
 apt-get update -q

@@ -9,7 +9,7 @@ use evalfleet_insight::server::serve;
 use evalfleet_proto::status::Exit;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
-use evalfleet_service::{VERSION, logging, ready, shutdown};
+use evalfleet_service::{VERSION, part, ready, shutdown};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
@@ -24,25 +24,10 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    logging::init();
-    let settings = match Settings::load(arguments.config.as_deref()) {
-        Ok(settings) => settings,
-        Err(error) => {
-            tracing::error!("{error}");
-            return Exit::Usage.code().into();
-        }
-    };
-    match run(&settings).await {
-        Ok(()) => Exit::Passed.code().into(),
-        Err(error) => {
-            tracing::error!("{error:#}");
-            Exit::Unreachable.code().into()
-        }
-    }
+    part::run(Arguments::parse().config.as_deref(), serve_api).await
 }
 
-async fn run(settings: &Settings) -> anyhow::Result<()> {
+async fn serve_api(settings: Settings) -> anyhow::Result<Exit> {
     let stop = shutdown::on_signal()?;
     let token = Token::from_file(&settings.api.token_file)
         .with_context(|| format!("the token {}", settings.api.token_file.display()))?;
@@ -57,9 +42,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     let client = Client::new(Config::new(&settings.datomic.url, settings.datomic.token()?))?;
     let history = History::new(client, Blobs::in_dir(&settings.blobs_dir())?);
-    ready::announce(settings)?;
+    ready::announce(&settings)?;
     tracing::info!(version = VERSION, address = %address, "serving");
     serve(listener, history, token, stop).await?;
     tracing::info!("stopped");
-    Ok(())
+    Ok(Exit::Passed)
 }

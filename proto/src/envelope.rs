@@ -1,5 +1,6 @@
 //! The envelope: what the broker and an operator can read of a message without opening it.
 
+use crate::dead::DeadLetter;
 use crate::ids::{JobId, Lane, Sha256};
 use crate::job::Job;
 use jiff::Timestamp;
@@ -111,6 +112,15 @@ impl Envelope {
     /// The envelope of a message about job `id`, with no more than that in it.
     pub fn new(kind: MessageType, id: JobId, now: Timestamp) -> Self {
         Self { id, kind, batch: None, priority: 0, timestamp: now, headers: Headers::default() }
+    }
+
+    /// The envelope of a dead letter.
+    pub fn of_dead(letter: &DeadLetter) -> Self {
+        let mut envelope = Self::new(MessageType::Dead, letter.id, letter.died);
+        envelope.headers.lane = Some(letter.lane.clone());
+        envelope.headers.last_error = Some(letter.error.chars().take(HEADER_TEXT_MAX).collect());
+        envelope.headers.last_worker = Some(letter.worker.clone());
+        envelope
     }
 
     /// The envelope of `job` on its way to a worker.

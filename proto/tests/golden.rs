@@ -3,6 +3,8 @@
 //! `EVALFLEET_BLESS=1` writes bytes that are not there yet. Bytes that are there are never written
 //! anew: a change of theirs is a new version.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use evalfleet_proto::control::{Control, Event};
 use evalfleet_proto::dead::{DeadLetter, Reason};
 use evalfleet_proto::effect::{Change, Effect, ObjectType};
@@ -32,10 +34,18 @@ fn job(document: &str) -> Job {
 }
 
 fn command() -> Job {
-    let mut job = job(r#"{"kind": "command", "argv": ["sh", "-c", "echo hi"], "stdin": "in", "env": {"A": "b"}, "priority": 3,
+    let mut job = job(
+        r#"{"kind": "command", "argv": ["sh", "-c", "echo hi"], "stdin": "in", "env": {"A": "b"}, "priority": 3,
         "files": [{"path": "/workspace/f", "text": "x"}], "out": ["/workspace/o"], "labels": {"suite": "s"}, "batch": "night",
-        "expected_effects": ["/workspace/**"], "deadline": "2026-01-01T00:00:00Z", "urgent": true}"#);
-    job.attempts = vec![Attempt { number: 1, worker: "w1".into(), cause: Cause::Infrastructure, error: "the VM died".into(), ended: time(1_700_000_009) }];
+        "expected_effects": ["/workspace/**"], "deadline": "2026-01-01T00:00:00Z", "urgent": true}"#,
+    );
+    job.attempts = vec![Attempt {
+        number: 1,
+        worker: "w1".into(),
+        cause: Cause::Infrastructure,
+        error: "the VM died".into(),
+        ended: time(1_700_000_009),
+    }];
     job
 }
 
@@ -49,23 +59,56 @@ fn evaluation() -> Evaluation {
         cause: Some(Cause::Budget),
         evidence: vec![Evidence::new(Source::Host, "still running after 1s")],
         success_rate: Some(0.0),
-        calls: vec![Call { name: "word_count".into(), success_rate: Some(0.0), exit_code: None, value: Some(serde_json::json!({"words": 3})), duration: Duration::from_micros(21_400) }],
+        calls: vec![Call {
+            name: "word_count".into(),
+            success_rate: Some(0.0),
+            exit_code: None,
+            value: Some(serde_json::json!({"words": 3})),
+            duration: Duration::from_micros(21_400),
+        }],
         exit_code: None,
         signal: Some(9),
         stdout: Output { text: "a".into(), bytes: 1, sha256: Some(Sha256::of(b"a")), truncated: false },
         stderr: Output::default(),
-        effects: vec![Effect { path: "/workspace/a".into(), change: Change::Created, object: ObjectType::File, size: 3, mode: "0644".into(), uid: 0, gid: 0, sha256: Some(Sha256::of(b"hi\n")), target: None, expected: true }],
+        effects: vec![Effect {
+            path: "/workspace/a".into(),
+            change: Change::Created,
+            object: ObjectType::File,
+            size: 3,
+            mode: "0644".into(),
+            uid: 0,
+            gid: 0,
+            sha256: Some(Sha256::of(b"hi\n")),
+            target: None,
+            expected: true,
+        }],
         effects_omitted: 0,
         processes_left: 1,
-        artifacts: vec![Artifact { path: "/workspace/o".into(), bytes: 0, sha256: None, error: Some("not there".into()) }],
-        metrics: Metrics { wall: Duration::from_micros(25_100), memory_peak_bytes: 4096, guest: Some(GuestMetrics::default()), ..Metrics::default() },
+        artifacts: vec![Artifact {
+            path: "/workspace/o".into(),
+            bytes: 0,
+            sha256: None,
+            error: Some("not there".into()),
+        }],
+        metrics: Metrics {
+            wall: Duration::from_micros(25_100),
+            memory_peak_bytes: 4096,
+            guest: Some(GuestMetrics::default()),
+            ..Metrics::default()
+        },
         timings: Timings { queued: Duration::from_millis(2), ..Timings::default() },
         provenance: Provenance {
             worker: "w1".into(),
             host: "h1".into(),
             accelerator: Some("tcg".into()),
             attempt: 2,
-            reset: Some(Reset { strategy: "template-clone".into(), took: Duration::from_millis(131), hidden: Duration::ZERO, nonce: "00ff".into(), pages_checked: 256 }),
+            reset: Some(Reset {
+                strategy: "template-clone".into(),
+                took: Duration::from_millis(131),
+                hidden: Duration::ZERO,
+                nonce: "00ff".into(),
+                pages_checked: 256,
+            }),
             ..Provenance::default()
         },
         labels: [("suite".to_owned(), "s".to_owned())].into(),
@@ -86,21 +129,58 @@ fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &
     }
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let written = hex::decode(text.trim()).unwrap();
-    assert_eq!(hex::encode(&bytes), hex::encode(&written), "{name}: this build writes other bytes than version 1 did");
+    assert_eq!(
+        hex::encode(&bytes),
+        hex::encode(&written),
+        "{name}: this build writes other bytes than version 1 did"
+    );
     assert_eq!(&wire::decode::<T>(&written).unwrap(), value, "{name}: this build reads version 1 otherwise");
 }
 
 #[test]
 fn every_message_of_version_1_is_written_and_read_as_it_was() {
     golden("job-command", &command());
-    golden("job-function-call", &job(r#"{"kind": "function_call", "tool": "word_count", "args": {"text": "a b c"}}"#));
+    golden(
+        "job-function-call",
+        &job(r#"{"kind": "function_call", "tool": "word_count", "args": {"text": "a b c"}}"#),
+    );
     golden("evaluation", &evaluation());
     let body = vec![0, 255, 1];
-    golden("dead-letter", &DeadLetter { schema: 1, id: ID.parse().unwrap(), reason: Reason::Poison, error: "no job".into(), lane: "default".parse().unwrap(), attempts: Vec::new(), worker: "w1".into(), died: time(1_700_000_003), body });
+    golden(
+        "dead-letter",
+        &DeadLetter {
+            schema: 1,
+            id: ID.parse().unwrap(),
+            reason: Reason::Poison,
+            error: "no job".into(),
+            lane: "default".parse().unwrap(),
+            attempts: Vec::new(),
+            worker: "w1".into(),
+            died: time(1_700_000_003),
+            body,
+        },
+    );
     golden("control-cancel", &Control::Cancel { job: ID.parse().unwrap() });
     golden("event-output", &Event::Output { job: ID.parse().unwrap(), stderr: true, data: vec![104, 105] });
-    golden("guest-hello", &ToGuest::Hello(Hello { nonce: "00ff".into(), clock_ns: 7, entropy: vec![1, 2], hostname: "job".into() }));
-    golden("guest-run", &ToGuest::Run(Run { argv: vec!["true".into()], cwd: "/".into(), memory: 1 << 20, processes: 4, ..Run::default() }));
+    golden(
+        "guest-hello",
+        &ToGuest::Hello(Hello {
+            nonce: "00ff".into(),
+            clock_ns: 7,
+            entropy: vec![1, 2],
+            hostname: "job".into(),
+        }),
+    );
+    golden(
+        "guest-run",
+        &ToGuest::Run(Run {
+            argv: vec!["true".into()],
+            cwd: "/".into(),
+            memory: 1 << 20,
+            processes: 4,
+            ..Run::default()
+        }),
+    );
     golden("guest-exited", &FromGuest::Exited(Exited { code: Some(0), cpu_user_us: 5, ..Exited::default() }));
 }
 
@@ -123,7 +203,10 @@ fn what_is_no_message_is_refused_with_a_reason() {
     let good = wire::encode(&command());
     assert!(matches!(wire::decode_job(&[&good[..], &[0]].concat()), Err(wire::DecodeError::Trailing(1))));
     assert!(matches!(wire::decode_job(&good[..good.len() - 1]), Err(wire::DecodeError::Malformed(_))));
-    assert!(matches!(wire::decode_job(&vec![0; wire::BODY_BYTES_MAX + 1]), Err(wire::DecodeError::TooLarge(_))));
+    assert!(matches!(
+        wire::decode_job(&vec![0; wire::BODY_BYTES_MAX + 1]),
+        Err(wire::DecodeError::TooLarge(_))
+    ));
     let mut newer = command();
     newer.schema = 2;
     assert!(matches!(wire::decode_job(&wire::encode(&newer)), Err(wire::DecodeError::Newer(2))));

@@ -8,7 +8,7 @@ use evalfleet_recorder::service::Service;
 use evalfleet_recorder::store::Store;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
-use evalfleet_service::{VERSION, logging, ready, shutdown};
+use evalfleet_service::{VERSION, part, ready, shutdown};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,25 +27,10 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    logging::init();
-    let settings = match Settings::load(arguments.config.as_deref()) {
-        Ok(settings) => settings,
-        Err(error) => {
-            tracing::error!("{error}");
-            return Exit::Usage.code().into();
-        }
-    };
-    match record(&settings).await {
-        Ok(()) => Exit::Passed.code().into(),
-        Err(error) => {
-            tracing::error!("{error:#}");
-            Exit::Unreachable.code().into()
-        }
-    }
+    part::run(Arguments::parse().config.as_deref(), record).await
 }
 
-async fn record(settings: &Settings) -> anyhow::Result<()> {
+async fn record(settings: Settings) -> anyhow::Result<Exit> {
     let stop = shutdown::on_signal()?;
     let name = format!("recorder-{}", std::process::id());
     tracing::info!(version = VERSION, name, "starting");
@@ -55,7 +40,7 @@ async fn record(settings: &Settings) -> anyhow::Result<()> {
     let opening = client.wait_ready(OPENING, |waiting| tracing::debug!(?waiting, "waiting for the store"));
     let health = tokio::select! {
         health = opening => health?,
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return Ok(Exit::Passed),
     };
     if let Some(note) = &health.note {
         tracing::warn!(uri = health.uri, "{note}");
@@ -64,12 +49,12 @@ async fn record(settings: &Settings) -> anyhow::Result<()> {
     let link = Arc::new(Link::new(Options::new(&settings.broker, name.as_str()), stop.clone()));
     tokio::select! {
         session = link.session() => drop(session?),
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return Ok(Exit::Passed),
     }
-    ready::announce(settings)?;
+    ready::announce(&settings)?;
     tracing::info!(uri = health.uri, "ready for results");
     Service::new(link.clone(), store, &settings.recorder, name, stop).serve().await?;
     link.close().await;
     tracing::info!("stopped");
-    Ok(())
+    Ok(Exit::Passed)
 }

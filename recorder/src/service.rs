@@ -10,7 +10,7 @@ use crate::proof::Recorded;
 use crate::store::Store;
 use evalfleet_broker::{Delivery, Error, Link};
 use evalfleet_proto::dead::{DeadLetter, Reason};
-use evalfleet_proto::envelope::{Envelope, MessageType};
+use evalfleet_proto::envelope::Envelope;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
@@ -189,10 +189,7 @@ impl Service {
             died: Timestamp::now(),
             body: delivery.body.clone(),
         };
-        let mut envelope = Envelope::new(MessageType::Dead, id, letter.died);
-        envelope.headers.last_error =
-            Some(error.chars().take(evalfleet_proto::envelope::HEADER_TEXT_MAX).collect());
-        envelope.headers.lane = Some(letter.lane.clone());
+        let envelope = Envelope::of_dead(&letter);
         let confirmed = self
             .link
             .publish(topology::DEAD, &topology::dead_key(&letter.lane), &envelope, &wire::encode(&letter))

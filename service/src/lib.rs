@@ -4,6 +4,7 @@
 
 pub mod blobs;
 pub mod logging;
+pub mod part;
 pub mod ready;
 pub mod retry;
 pub mod settings;

@@ -7,7 +7,7 @@ use evalfleet_proto::ids::WorkerId;
 use evalfleet_proto::status::Exit;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
-use evalfleet_service::{VERSION, logging, ready, shutdown};
+use evalfleet_service::{VERSION, part, ready, shutdown};
 use evalfleet_worker::job::Runner;
 use evalfleet_worker::probe::probe;
 use evalfleet_worker::service::Service;
@@ -41,25 +41,11 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    logging::init();
-    let settings = match Settings::load(arguments.config.as_deref()) {
-        Ok(settings) => Arc::new(settings),
-        Err(error) => {
-            tracing::error!("{error}");
-            return Exit::Usage.code().into();
-        }
-    };
-    let ended = match arguments.command {
+    let body = async |settings| match arguments.command {
         Some(Command::Probe { .. }) => report_probe(&settings).await,
-        None => work(settings).await,
+        None => work(Arc::new(settings)).await,
     };
-    match ended {
-        Ok(exit) => exit.code().into(),
-        Err(error) => {
-            tracing::error!("{error:#}");
-            Exit::Unreachable.code().into()
-        }
-    }
+    part::run(arguments.config.as_deref(), body).await
 }
 
 async fn report_probe(settings: &Settings) -> anyhow::Result<Exit> {

@@ -242,11 +242,7 @@ impl Service {
     }
 
     async fn bury(&self, letter: DeadLetter) -> Result<Confirmed, Error> {
-        let mut envelope = Envelope::new(MessageType::Dead, letter.id, letter.died);
-        envelope.headers.lane = Some(letter.lane.clone());
-        envelope.headers.last_error =
-            Some(letter.error.chars().take(evalfleet_proto::envelope::HEADER_TEXT_MAX).collect());
-        envelope.headers.last_worker = Some(letter.worker.clone());
+        let envelope = Envelope::of_dead(&letter);
         self.link
             .publish(topology::DEAD, &topology::dead_key(&letter.lane), &envelope, &wire::encode(&letter))
             .await
