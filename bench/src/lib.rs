@@ -1,1 +1,12 @@
+//! What evalfleet costs, measured on the machine at hand.
+//!
+//! [`reset`] compares ways to a clean VM, interleaved in one run; [`queue`] times jobs without a VM.
+//! Both give a [`report::Report`]: numbers with the [`host::Host`] they were taken on, as a table or as
+//! JSON. Nothing here passes or fails by a time.
 
+pub mod queue;
+pub mod reset;
+
+pub mod host;
+pub mod report;
+pub mod series;

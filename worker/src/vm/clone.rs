@@ -156,7 +156,7 @@ fn prove(pid: u32, template: &Template, begun: Instant) -> Result<u32, Error> {
 
 /// Wakes the guest and checks that it is this one, that its clock is right and that it draws its own
 /// random numbers.
-async fn greet(agent: &mut Agent, name: &str) -> Result<String, Error> {
+pub(super) async fn greet(agent: &mut Agent, name: &str) -> Result<String, Error> {
     let hello = hello(name.to_owned());
     let (nonce, clock_ns) = (hello.nonce.clone(), hello.clock_ns);
     agent.voice.say(&ToGuest::Hello(hello)).await?;

@@ -23,6 +23,7 @@ mod process;
 mod proof;
 mod qemu;
 mod qmp;
+mod snapshot;
 mod sparse;
 pub mod template;
 mod upper;
@@ -33,6 +34,7 @@ pub use active::{Active, Ending, Event, Limit, Meter, Spent};
 pub use clone::{Clean, ResetProof};
 pub use metrics::Usage;
 pub use qemu::{Accelerator, Machine};
+pub use snapshot::Snapshot;
 pub use template::Template;
 
 /// Why there is no clean VM, or why it went away: always ours, never the subject's.

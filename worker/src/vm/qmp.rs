@@ -16,6 +16,9 @@ const GLANCE: Duration = Duration::from_micros(500);
 /// The longest any one command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The name of the one snapshot that is saved or loaded at a time.
+const SNAPSHOT_JOB: &str = "snapshot";
+
 /// A control connection.
 pub(super) struct Qmp {
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
@@ -117,6 +120,40 @@ impl Qmp {
             qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }
         )?;
         self.migrated("loading the state", limit).await
+    }
+
+    /// Keeps memory, devices and the disk `disk` under the name `tag`, inside that disk.
+    pub(super) async fn save_snapshot(&self, disk: &str, tag: &str, limit: Duration) -> Result<(), Error> {
+        let (disk, tag, job_id) = (disk.to_owned(), tag.to_owned(), SNAPSHOT_JOB.to_owned());
+        let save = qmp::snapshot_save { job_id, tag, vmstate: disk.clone(), devices: vec![disk] };
+        execute!(self, "snapshot-save", save)?;
+        self.snapshot_done("saving a snapshot", limit).await
+    }
+
+    /// Takes memory, devices and the disk `disk` back to what was kept as `tag`.
+    pub(super) async fn load_snapshot(&self, disk: &str, tag: &str, limit: Duration) -> Result<(), Error> {
+        let (disk, tag, job_id) = (disk.to_owned(), tag.to_owned(), SNAPSHOT_JOB.to_owned());
+        let load = qmp::snapshot_load { job_id, tag, vmstate: disk.clone(), devices: vec![disk] };
+        execute!(self, "snapshot-load", load)?;
+        self.snapshot_done("loading a snapshot", limit).await
+    }
+
+    async fn snapshot_done(&self, what: &'static str, limit: Duration) -> Result<(), Error> {
+        let wait = async {
+            loop {
+                let jobs = execute!(self, "query-jobs", qmp::query_jobs {})?;
+                let job = jobs.into_iter().find(|job| job.id == SNAPSHOT_JOB);
+                let failed = |message: String| Err(Error::Qmp { command: "snapshot", message });
+                let Some(job) = job else { return failed("its job is gone".to_owned()) };
+                if job.status == qmp::JobStatus::concluded {
+                    execute!(self, "job-dismiss", qmp::job_dismiss { id: job.id })?;
+                    return job.error.map_or(Ok(()), failed);
+                }
+                sleep(GLANCE).await;
+            }
+        };
+        let late = Error::TimedOut { what, seconds: limit.as_secs() };
+        timeout(limit, wait).await.unwrap_or(Err(late))
     }
 
     async fn ignore_shared_memory(&self) -> Result<(), Error> {

@@ -30,9 +30,9 @@ const RECORD: &str = "template.json";
 /// The oldest QEMU whose clones are sound.
 pub const QEMU_MAJOR_MIN: u32 = 9;
 /// How long a guest rests after its last word, so that nothing of it is under way when it is frozen.
-const REST: Duration = Duration::from_millis(500);
+pub(super) const REST: Duration = Duration::from_millis(500);
 /// The longest a warming command may take: under emulation the first Python takes seconds.
-const WARM_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const WARM_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the clone may take that probes a new template.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -257,7 +257,7 @@ impl Template {
         )
     }
 
-    fn parts(&self, scratch: &Path) -> Parts {
+    pub(super) fn parts(&self, scratch: &Path) -> Parts {
         let part = |part: Part| self.image.path(part);
         Parts {
             kernel: part(Part::Kernel),
@@ -303,7 +303,7 @@ pub(super) fn hello(hostname: String) -> Hello {
 }
 
 /// Waits for the agent's first word, or for a sign that none will come.
-async fn booted(qmp: &Qmp, agent: &mut Agent) -> Result<(), Error> {
+pub(super) async fn booted(qmp: &Qmp, agent: &mut Agent) -> Result<(), Error> {
     let mut glance = tokio::time::interval(Duration::from_millis(500));
     loop {
         tokio::select! {

@@ -1,0 +1,97 @@
+//! `evalfleet-bench`: measures, prints, and judges nothing.
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use evalfleet_bench::report::Report;
+use evalfleet_bench::{queue, reset};
+use evalfleet_service::settings::Settings;
+use evalfleet_service::{VERSION, logging, shutdown};
+use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Parser)]
+#[command(name = "evalfleet-bench", version = VERSION, about = "Measures what evalfleet costs on this machine")]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, env = "EVALFLEET_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// Print JSON, one document for each measurement.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Where tables go when everything is measured.
+    #[arg(long, default_value = "bench/results")]
+    results: PathBuf,
+    /// What to measure; everything, with its defaults, if nothing is said.
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Time to a clean VM's first command: clones against `snapshot-load`.
+    Reset {
+        /// Rounds that count.
+        #[arg(long, default_value_t = 15)]
+        runs: usize,
+    },
+    /// Time of a no-op job without a VM, on a RabbitMQ of its own.
+    Queue {
+        /// Jobs, one at a time and then again several at a time.
+        #[arg(long, default_value_t = 300)]
+        jobs: usize,
+        /// Jobs under way at once in the second part.
+        #[arg(long, default_value_t = 32)]
+        window: usize,
+    },
+}
+
+/// What is measured if nothing is said, and the files of its tables.
+const EVERYTHING: [(&str, What); 2] =
+    [("reset.txt", What::Reset { runs: 15 }), ("queue.txt", What::Queue { jobs: 300, window: 32 })];
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { config, json, results, what } = Arguments::parse();
+    logging::init();
+    let settings = Settings::load(config.as_deref())?;
+    let interrupted = shutdown::on_signal()?;
+    if let Some(what) = what {
+        return print(&measure(&settings, &what, &interrupted).await?, json);
+    }
+    for (file, what) in EVERYTHING {
+        let report = measure(&settings, &what, &interrupted).await?;
+        print(&report, json)?;
+        write(&results, file, &report)?;
+    }
+    Ok(())
+}
+
+async fn measure(
+    settings: &Settings,
+    what: &What,
+    interrupted: &CancellationToken,
+) -> anyhow::Result<Report> {
+    match *what {
+        What::Reset { runs } => {
+            Box::pin(reset::measure(settings, runs, interrupted)).await.context("measuring resets")
+        }
+        What::Queue { jobs, window } => {
+            Box::pin(queue::measure(jobs, window, interrupted)).await.context("measuring the queue")
+        }
+    }
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+fn write(dir: &Path, file: &str, report: &Report) -> anyhow::Result<()> {
+    let path = dir.join(file);
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    std::fs::write(&path, report.to_string()).with_context(|| format!("writing {}", path.display()))
+}
