@@ -4,6 +4,9 @@ CARGO ?= cargo
 # The VMs' agent is a static program, so it is built for a named target with flags of its own.
 GUEST_TARGET := x86_64-unknown-linux-gnu
 GUEST_FLAGS := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static'
+# Where demo, tests and benchmarks keep images and templates, so that each is made once.
+IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$(CURDIR)/target/images \
+	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
 .PHONY: help setup build demo test test-unit test-e2e lint bench clean
@@ -35,7 +38,8 @@ lint: ## Formatting and clippy, as changes are expected to pass them.
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 bench: build ## Measure; results go to bench/results/.
-	$(CARGO) run --locked --release --package evalfleet-bench
+	$(IN_TARGET) target/debug/evalfleet image build base
+	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench
 
 clean: ## Remove what was built; state directories stay.
 	$(CARGO) clean
