@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// `EVALFLEET_LOG_FORMAT=json` asks for JSON.
 pub fn init() {
     let filter =
-        EnvFilter::try_from_env("EVALFLEET_LOG").unwrap_or_else(|_| EnvFilter::new("info,lapin=warn"));
+        EnvFilter::try_from_env("EVALFLEET_LOG").unwrap_or_else(|_| EnvFilter::new("warn,evalfleet=info"));
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::env::var("EVALFLEET_LOG_FORMAT").is_ok_and(|format| format == "json") {
         builder.json().init();

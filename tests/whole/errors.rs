@@ -22,6 +22,8 @@ pub(crate) const ALONE: &[(&str, fn())] = &[
     ),
     ("errors::a_full_disk_is_said_to_be_full", a_full_disk_is_said_to_be_full),
     ("errors::the_doctor_names_what_is_missing", the_doctor_names_what_is_missing),
+    ("errors::a_port_that_is_taken_is_left_alone", a_port_that_is_taken_is_left_alone),
+    ("errors::the_users_own_files_are_accepted_as_written", the_users_own_files_are_accepted_as_written),
 ];
 
 fn requests_at_fault_are_refused_before_they_are_enqueued(machine: &Machine) {
@@ -118,4 +120,49 @@ fn the_doctor_names_what_is_missing() {
     let machine = Machine::new().with("EVALFLEET_IMAGES__DIR", "/nonexistent/images");
     let answer = machine.evalfleet(&["doctor"]).expect(69);
     assert!(answer.out.contains("evalfleet image build base"), "{answer:?}");
+}
+
+fn a_port_that_is_taken_is_left_alone() {
+    let machine = Machine::new();
+    let up = || {
+        machine.evalfleet(&["up", "--detach", "--only", "gateway"]).expect(0);
+        let port = machine.part("gateway")["port"].as_u64().expect("it has a port") as u16;
+        machine.evalfleet(&["down"]).expect(0);
+        port
+    };
+    let first = up();
+    assert_eq!(up(), first, "addresses stay from one `up` to the next");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", first)).expect("nobody else took it");
+    assert_ne!(up(), first);
+    drop(taken);
+}
+
+/// The configuration of the user's document, comments and all; the database is in memory.
+fn the_users_own_files_are_accepted_as_written() {
+    let machine = Machine::new();
+    let edn = machine.state().join("datomic.edn");
+    std::fs::write(
+        &edn,
+        "{:datomic-uri \"datomic:mem://gemini-eval\"\n :schema-file \"resources/evaluation-schema.edn\"\n \
+         :backup-schedule \"0 2 * * *\"  ; Daily backups at 2 AM\n :retention-days 365}\n",
+    )
+    .expect("written");
+    let toml = machine.state().join("evalfleet.toml");
+    let snapshots = machine.state().join("snapshots");
+    let text = format!(
+        "[qemu]\nmemory = \"2048M\"\ncpus = 2\ndisk_size = \"20G\"\nnetwork = \"user,hostfwd=tcp::2222-:22\"\n\
+         snapshot_dir = \"{}\"\n\n[qemu.images]\nbase = \"ubuntu-22.04-minimal.qcow2\"\n\
+         evaluation = \"gemini-eval-env.qcow2\"\n\n[datomic]\nconfig = \"{}\"\n",
+        snapshots.display(),
+        edn.display()
+    );
+    std::fs::write(&toml, text).expect("written");
+    let config = toml.display().to_string();
+    machine.evalfleet(&["--config", &config, "up", "--detach", "--only", "gateway,api"]).expect(0);
+    let query = "[:find ?ident :where [_ :db/ident ?ident] [(= ?ident :evaluation/success-rate)]]";
+    let rows = machine.evalfleet(&["--config", &config, "query", query, "--json"]).expect(0).json();
+    assert_eq!(rows["rows"], serde_json::json!([[":evaluation/success-rate"]]));
+    let log = std::fs::read_to_string(machine.state().join("logs/gateway.log")).expect("the gateway logs");
+    assert!(log.contains("datomic:mem://gemini-eval") && log.contains("NOT durable"), "{log}");
+    machine.evalfleet(&["down"]).expect(0);
 }

@@ -499,7 +499,6 @@ mod tests {
             vec!["evalfleet", "run", "--priority", "10", "true"],
             vec!["evalfleet", "run", "--memory", "lots", "true"],
             vec!["evalfleet", "dead", "replay"],
-            vec!["evalfleet", "get", "not-an-id"],
             vec!["evalfleet", "dance"],
         ] {
             assert!(Cli::try_parse_from(&words).is_err(), "{words:?}");
