@@ -100,7 +100,10 @@ fn the_recorder_killed_before_its_commit(machine: &Machine) {
 fn the_gateway_killed(machine: &Machine) {
     let killed = machine.kill("gateway");
     // While it is down, questions say so, and jobs go on.
-    machine.evalfleet(&["query", "[:find ?e :where [?e :evaluation/id]]"]).expect(69).says(&["Datomic gateway"]);
+    machine
+        .evalfleet(&["query", "[:find ?e :where [?e :evaluation/id]]"])
+        .expect(69)
+        .says(&["Datomic gateway"]);
     let result = machine.evalfleet(&["run", "--json", "--", "true"]).expect(0).json();
     machine.wait_for_successor("gateway", killed);
     passed_once(machine, result["id"].as_str().expect("an id"));
