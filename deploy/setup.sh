@@ -27,6 +27,9 @@ java_version() { have java && java -version 2>&1 | grep -oE '"[0-9]+' | major; }
 
 look() {
     have cc || want gcc "links Rust programs"
+    [ -e "/usr/lib/$(uname -m)-linux-gnu/libc.a" ] || want libc6-dev "links the agent statically"
+    have gpg || want gpg "verifies Debian's packages"
+    have pgrep || want procps "lets the tests see what runs"
     [ "$(qemu_major || echo 0)" -ge "$QEMU_MAJOR_MIN" ] || want qemu-system-x86 "runs the VMs (version $QEMU_MAJOR_MIN or newer)"
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || want rabbitmq-server "carries jobs and results"
     [ "$(java_version || echo 0)" -ge "$JAVA_MIN" ] || want default-jre-headless "runs Datomic"
