@@ -25,7 +25,7 @@ here="$(java -version 2>&1 | tr '\n' ' ') $(pwd)"
 if [ -s target/gateway.jsa ] && [ target/gateway.jsa -nt target/classpath ] && [ "$(cat target/gateway.jsa.for 2>/dev/null)" = "$here" ]; then
     echo "class archive: up to date"
 else
-    echo "class archive: building (once, some 20 s)"
+    echo "class archive: building (once)"
     rm -f target/gateway.jsa target/gateway.jsa.for
     jars="$(sed "s|lib/|$(pwd)/target/lib/|g" target/classpath)"
     if java -XX:+UseParallelGC -XX:ArchiveClassesAtExit=target/gateway.jsa -XX:TieredStopAtLevel=1 -Xlog:cds=off -Xlog:cds+dynamic=off \

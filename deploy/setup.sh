@@ -8,7 +8,7 @@
 set -euo pipefail
 
 readonly QEMU_MAJOR_MIN=9
-readonly JAVA_MIN=11
+readonly JAVA_MIN=17
 readonly UNREACHABLE=69
 
 say() { printf '%s\n' "$*" >&2; }

@@ -14,8 +14,8 @@ const QUICK: Duration = Duration::from_secs(20);
 const PROBE: Duration = Duration::from_secs(300);
 /// The first QEMU that clones templates.
 const QEMU_CLONES: u32 = 9;
-/// The first Java that runs the gateway.
-const JAVA_MIN: u32 = 11;
+/// The oldest Java that the gateway was run with.
+const JAVA_MIN: u32 = 17;
 
 pub(super) async fn qemu(settings: &Settings) -> Check {
     let install = "apt-get install qemu-system-x86";
