@@ -90,6 +90,11 @@ impl Machine {
         self
     }
 
+    /// What its programs find in their environment.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// The state directory.
     pub fn state(&self) -> &Path {
         self.state.path()

@@ -1,0 +1,33 @@
+//! One VM at a time, on real QEMU: what a worker's own library does, without a broker.
+//!
+//! `cargo test -p evalfleet-tests --test vm -- NAME` runs the trials whose names contain NAME. Each area
+//! is a module with its own `ALL`; they share one template through [`yard::Yard`].
+
+mod reset;
+mod yard;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use yard::Yard;
+
+/// A trial in the shared yard.
+type Test = fn(&Yard);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Two cores, and some of them break things on purpose.
+    arguments.test_threads = Some(1);
+    let shared = Arc::new(OnceLock::new());
+    let trials = [reset::ALL].into_iter().flatten().map(|(name, test)| {
+        let (shared, test) = (shared.clone(), *test);
+        Trial::test(*name, move || {
+            test(shared.get_or_init(Yard::open));
+            Ok(())
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    // Statics are not dropped, an Arc is: what was made is put away.
+    drop(shared);
+    conclusion.exit_code()
+}
