@@ -1,6 +1,7 @@
 //! The host's end of the channel to the agent. Everything that comes out of it is hostile.
 
 use super::Error;
+use super::frames::Frames;
 use evalfleet_proto::guest::{CHUNK_BYTES, FRAME_BYTES_MAX, FromGuest, LENGTH_BYTES, ToGuest};
 use evalfleet_proto::wire;
 use std::path::Path;
@@ -24,7 +25,7 @@ pub(super) struct Voice(WriteHalf<UnixStream>);
 #[derive(Debug)]
 pub(super) struct Ear {
     from: ReadHalf<UnixStream>,
-    pending: Vec<u8>,
+    frames: Frames,
 }
 
 impl Agent {
@@ -37,7 +38,7 @@ impl Agent {
             }
         };
         let (from, to) = tokio::io::split(stream);
-        Ok(Self { voice: Voice(to), ear: Ear { from, pending: Vec::new() } })
+        Ok(Self { voice: Voice(to), ear: Ear { from, frames: Frames::default() } })
     }
 }
 
@@ -57,30 +58,16 @@ impl Ear {
     /// Waits for the next thing the agent says.
     pub(super) async fn hear(&mut self) -> Result<FromGuest, Error> {
         loop {
-            if let Some(frame) = self.next_frame()? {
+            if let Some(frame) = self.frames.take().map_err(|error| Error::Agent(error.to_string()))? {
                 return Ok(frame);
             }
-            self.pending.reserve(CHUNK_BYTES);
-            match self.from.read_buf(&mut self.pending).await {
+            let buffer = self.frames.buffer();
+            buffer.reserve(CHUNK_BYTES);
+            match self.from.read_buf(buffer).await {
                 Ok(0) => return Err(Error::Agent("hung up".to_owned())),
                 Ok(_) => {}
                 Err(error) => return Err(Error::Agent(format!("cannot be heard: {error}"))),
             }
         }
-    }
-
-    fn next_frame(&mut self) -> Result<Option<FromGuest>, Error> {
-        let Some((length, rest)) = self.pending.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let length = u32::from_le_bytes(*length) as usize;
-        if length > FRAME_BYTES_MAX {
-            return Err(Error::Agent(format!("announced a frame of {length} bytes")));
-        }
-        if rest.len() < length {
-            return Ok(None);
-        }
-        let frame =
-            wire::decode(&rest[..length]).map_err(|error| Error::Agent(format!("makes no sense: {error}")));
-        self.pending.drain(..LENGTH_BYTES + length);
-        frame.map(Some)
     }
 }

@@ -18,6 +18,7 @@ mod agent;
 mod clone;
 pub mod effects;
 pub mod ext4;
+pub mod frames;
 mod metrics;
 mod process;
 mod proof;
