@@ -19,6 +19,7 @@
 
 pub mod digest;
 pub mod recipe;
+pub mod scenario;
 pub mod tool;
 pub mod tree;
 

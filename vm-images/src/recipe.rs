@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::scenario;
+pub use crate::scenario::Scenario;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no recipe in {folder}: {source}")]
@@ -86,17 +89,6 @@ pub struct KernelSpec {
 pub struct Scratch {
     pub size: Size,
     pub inodes: u32,
-}
-
-/// A state of the image in which a template is frozen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Scenario {
-    pub name: String,
-    pub description: String,
-    /// Commands to run before, in order; each must succeed.
-    #[serde(default)]
-    pub warm: Vec<Vec<String>>,
 }
 
 /// A number of bytes, written with K, M, G or T for powers of 1024.
@@ -187,10 +179,7 @@ impl Spec {
         if !(64 << 20..=16 << 40).contains(&self.scratch.size.bytes()) {
             return Err("the scratch disk's size must be between 64M and 16T".to_owned());
         }
-        if self.scenarios.iter().any(|scenario| scenario.warm.iter().any(Vec::is_empty)) {
-            return Err("a scenario warms an empty command".to_owned());
-        }
-        Ok(())
+        scenario::validate(&self.scenarios)
     }
 }
 

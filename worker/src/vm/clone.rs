@@ -125,7 +125,7 @@ impl Fresh {
         let pages_checked = prove(process.pid(), template, begun)?;
         qmp.cont().await?;
         let nonce = greet(&mut agent, name).await?;
-        for argv in template.warm() {
+        for argv in &template.scenario().rewarm {
             active::quick_run(
                 &mut agent,
                 Run { argv: argv.clone(), cwd: "/".to_owned(), ..Run::default() },

@@ -9,7 +9,7 @@ use super::agent::Agent;
 use super::process::Process;
 use super::qemu::{Role, SCRATCH_NODE};
 use super::qmp::Qmp;
-use super::template::{self, REST, Template, Timeouts, WARM_TIMEOUT};
+use super::template::{self, REST, SYNC_TIMEOUT, Template, Timeouts};
 use super::{Error, active, clone};
 use evalfleet_images::manifest::Part;
 use evalfleet_proto::guest::{Run, ToGuest};
@@ -47,10 +47,10 @@ impl Snapshot {
         agent.voice.say(&ToGuest::Hello(template::hello("snapshot".to_owned()))).await?;
         let late = Error::TimedOut { what: "the boot of a snapshot", seconds: limits.boot.as_secs() };
         timeout(limits.boot, template::booted(&qmp, &mut agent)).await.unwrap_or(Err(late))?;
-        for argv in template.warm() {
-            active::quick_run(&mut agent, order(argv.clone()), WARM_TIMEOUT).await?;
+        for (argv, limit) in template.scenario().steps() {
+            active::quick_run(&mut agent, order(argv.to_vec()), limit).await?;
         }
-        active::sync(&mut agent, WARM_TIMEOUT).await?;
+        active::sync(&mut agent, SYNC_TIMEOUT).await?;
         tokio::time::sleep(REST).await;
         qmp.stop().await?;
         qmp.save_snapshot(SCRATCH_NODE, TAG, limits.boot).await?;

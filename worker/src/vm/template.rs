@@ -31,8 +31,8 @@ const RECORD: &str = "template.json";
 pub const QEMU_MAJOR_MIN: u32 = 9;
 /// How long a guest rests after its last word, so that nothing of it is under way when it is frozen.
 pub(super) const REST: Duration = Duration::from_millis(500);
-/// The longest a warming command may take: under emulation the first Python takes seconds.
-pub(super) const WARM_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the disk may take to be flushed after all that a scenario ran.
+pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the clone may take that probes a new template.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -44,7 +44,7 @@ pub struct Template {
     machine: Machine,
     qemu_version: String,
     image: Image,
-    warm: Vec<Vec<String>>,
+    scenario: Scenario,
     before: Before,
 }
 
@@ -95,7 +95,7 @@ impl Template {
             machine,
             qemu_version,
             image,
-            warm: scenario.warm.clone(),
+            scenario: scenario.clone(),
             before: Before::default(),
         };
         if !home.join(RECORD).exists() {
@@ -166,15 +166,15 @@ impl Template {
             }
         }
         let boot = begun.elapsed();
-        for argv in &self.warm {
+        for (argv, limit) in self.scenario.steps() {
             active::quick_run(
                 &mut agent,
-                Run { argv: argv.clone(), cwd: "/".to_owned(), ..Run::default() },
-                WARM_TIMEOUT,
+                Run { argv: argv.to_vec(), cwd: "/".to_owned(), ..Run::default() },
+                limit,
             )
             .await?;
         }
-        active::sync(&mut agent, WARM_TIMEOUT).await?;
+        active::sync(&mut agent, SYNC_TIMEOUT).await?;
         drop(agent);
         tokio::time::sleep(REST).await;
         qmp.stop().await?;
@@ -231,9 +231,9 @@ impl Template {
         &self.before
     }
 
-    /// What a clone runs once before it is paused, so that the job finds the translation done.
-    pub(super) fn warm(&self) -> &[Vec<String>] {
-        &self.warm
+    /// What it ran before it was frozen, and what its clones run before they are paused.
+    pub(super) fn scenario(&self) -> &Scenario {
+        &self.scenario
     }
 
     pub(super) fn scratch(&self) -> PathBuf {
@@ -322,8 +322,8 @@ pub(super) async fn booted(qmp: &Qmp, agent: &mut Agent) -> Result<(), Error> {
 
 fn digest(image: &Image, scenario: &Scenario, machine: &Machine, qemu: &str) -> Sha256 {
     let made_of = serde_json::json!({
-        "image": image.manifest.digest.to_string(), "scenario": scenario.name, "warm": scenario.warm,
-        "machine": machine, "qemu": qemu, "form": 1,
+        "image": image.manifest.digest.to_string(), "scenario": scenario.name,
+        "setup": scenario.setup, "warm": scenario.warm, "machine": machine, "qemu": qemu, "form": 2,
     });
     Sha256::of(made_of.to_string().as_bytes())
 }
