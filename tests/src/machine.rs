@@ -79,7 +79,8 @@ impl Machine {
             // A second is as good as ten to show that a job waits.
             ("EVALFLEET_BROKER__RETRY_TIERS", "1s".to_owned()),
         ];
-        let environment = pairs.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let mut environment = pairs.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        environment.extend(conditions());
         Self { state, environment }
     }
 
@@ -207,6 +208,28 @@ impl Drop for Machine {
     }
 }
 
+/// How many times longer than usual everything may take, out of `EVALFLEET_TEST_PATIENCE`: a machine that is
+/// itself emulated needs that.
+pub fn patience() -> u32 {
+    let named = std::env::var("EVALFLEET_TEST_PATIENCE").ok();
+    named.map_or(1, |text| text.parse().expect("EVALFLEET_TEST_PATIENCE is a number"))
+}
+
+/// Settings that the machine around the tests asks for: longer time limits, and with
+/// `EVALFLEET_TEST_ACCELERATOR` an accelerator from which there is no falling back.
+fn conditions() -> Vec<(String, String)> {
+    let mut conditions = Vec::new();
+    if patience() != 1 {
+        for (name, seconds) in [("BOOT_TIMEOUT", 180), ("RESET_TIMEOUT", 30)] {
+            conditions.push((format!("EVALFLEET_QEMU__{name}"), format!("{}s", seconds * patience())));
+        }
+    }
+    if let Ok(accelerator) = std::env::var("EVALFLEET_TEST_ACCELERATOR") {
+        conditions.push(("EVALFLEET_QEMU__ACCELERATOR".to_owned(), accelerator));
+    }
+    conditions
+}
+
 /// Sends a signal to a process.
 pub fn signal(name: &str, pid: u32) {
     let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
@@ -218,7 +241,7 @@ pub fn signal(name: &str, pid: u32) {
 pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
+        assert!(begun.elapsed() < Duration::from_secs(120) * patience(), "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -3,7 +3,7 @@
 use evalfleet_proto::guest::Run;
 use evalfleet_proto::ids::ImageRef;
 use evalfleet_service::settings::{Layers, Settings};
-use evalfleet_tests::machine::Machine;
+use evalfleet_tests::machine::{Machine, patience};
 use evalfleet_worker::supply::Supply;
 use evalfleet_worker::vm::{Active, Clean, Ending, Event, Meter, Spent, Template};
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-/// Far above what any trial needs.
+/// Far above what any trial needs, even in a machine that is itself emulated.
 pub(crate) const METER: Meter =
-    Meter { wall: Duration::from_secs(60), cpu: Duration::from_secs(60), output: 64 << 20, disk: 1 << 30 };
+    Meter { wall: Duration::from_secs(300), cpu: Duration::from_secs(300), output: 64 << 20, disk: 1 << 30 };
 const RESET: Duration = Duration::from_secs(60);
 
 /// A template, and a folder for its clones.
@@ -96,7 +96,7 @@ impl Yard {
     #[track_caller]
     pub(crate) fn clean(&self) -> Clean {
         let folder = self.folder();
-        let made = Clean::prepare(self.template.clone(), &folder, "yard", RESET);
+        let made = Clean::prepare(self.template.clone(), &folder, "yard", RESET * patience());
         self.wait(made).expect("a clean VM")
     }
 
@@ -104,7 +104,7 @@ impl Yard {
     #[track_caller]
     pub(crate) fn claim(&self) -> Active {
         let clean = self.clean();
-        self.wait(clean.claim(RESET)).expect("a clean VM wakes")
+        self.wait(clean.claim(RESET * patience())).expect("a clean VM wakes")
     }
 
     /// Runs a shell script in a claimed VM.

@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# The lab: a Debian machine of its own, emulated with AMD's SVM, in which KVM, cgroup v2 and systemd really
+# work, whatever the machine around it lacks. What needs them is tried in it; `make lab` calls this.
+#
+#   tests/lab/lab.sh                      everything; the log goes to bench/results/lab.txt
+#   tests/lab/lab.sh --only kvm,probe     only these steps (see inside.sh); nothing is written to bench/
+#   tests/lab/lab.sh --trials reset::     of the VM trials only those whose names contain this
+#
+# Everything lives in target/lab. The root disk is made once and never written to by a run; evalfleet itself
+# comes on a second disk, made anew each time. Exit code: 0 passed, 1 something failed, 3 the lab itself did.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+readonly MEMORY=4G
+readonly PROCESSORS=2
+# All of it, the boot included; one emulated machine inside of another takes its time.
+readonly LIMIT_SECONDS=${LAB_LIMIT_SECONDS:-4800}
+readonly WORK=$PWD/target/lab
+readonly RESULT=bench/results/lab.txt
+readonly INFRASTRUCTURE=3 USAGE=64
+
+say() { printf 'lab: %s\n' "$*" >&2; }
+
+only= trials=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --only) only=${2:?--only takes a list}; shift 2 ;;
+        --trials) trials=${2:?--trials takes a name}; shift 2 ;;
+        --help | -h) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) say "unknown: $1 (see --help)"; exit "$USAGE" ;;
+    esac
+done
+
+# One at a time: a lab takes all of a small machine, and they would share their files.
+mkdir -p "$WORK"
+exec 9> "$WORK/lock"
+flock --nonblock 9 || { say "another lab runs on this checkout"; exit "$INFRASTRUCTURE"; }
+
+# The root disk, by the digest of what makes it.
+root() {
+    local key
+    key=$(cat tests/lab/root.sh tests/lab/evalfleet-lab.service | sha256sum | cut -c1-12)
+    ROOT=$WORK/root-$key
+    [ ! -e "$ROOT/root.ext4" ] || return 0
+    say "making the lab's root disk out of Debian's packages (once; a few minutes)"
+    rm -rf "$WORK"/root-* "$WORK/building"
+    tests/lab/root.sh "$WORK/building" > "$WORK/root.log" 2>&1 || { tail -20 "$WORK/root.log" >&2; return 1; }
+    mv "$WORK/building" "$ROOT"
+}
+
+# The second disk: the parts of this checkout that the trials use, laid out as they are here.
+payload() {
+    local tree=$WORK/payload trials_program
+    say "building what is tried"
+    trials_program=$(cargo test --locked --package evalfleet-tests --test vm --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+    rm -rf "$tree"
+    mkdir -p "$tree/checkout/target/debug/deps" "$tree/checkout/target/images" "$tree/checkout/target/x86_64-unknown-linux-gnu/guest"
+    cp tests/lab/inside.sh "$tree/"
+    printf 'CHECKOUT=%q\nONLY=%q\nTRIALS=%q\n' "$PWD" "$only" "$trials" > "$tree/settings"
+    cp -r vm-images deploy "$tree/checkout/"
+    cp "${EVALFLEET_AGENT:-target/x86_64-unknown-linux-gnu/guest/evalfleet-guest}" "$tree/checkout/target/x86_64-unknown-linux-gnu/guest/"
+    slim target/debug/evalfleet "$tree/checkout/target/debug/evalfleet"
+    slim target/debug/evalfleet-worker "$tree/checkout/target/debug/evalfleet-worker"
+    slim "$trials_program" "$tree/checkout/target/debug/deps/vm"
+    local image
+    for image in target/images/*/; do
+        image=$(basename "$image")
+        [ -e "target/images/$image/current" ] || continue
+        mkdir "$tree/checkout/target/images/$image"
+        cp -a "target/images/$image/current" "target/images/$image/$(readlink "target/images/$image/current")" \
+            "$tree/checkout/target/images/$image/"
+    done
+    rm -f "$WORK/payload.ext4"
+    # ext4, which keeps the holes in the images' disks.
+    PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -m 0 -O ^has_journal -d "$tree" "$WORK/payload.ext4" \
+        "$(($(du --summarize --block-size=1M "$tree" | cut -f1) * 5 / 4 + 64))M" >&2
+    rm -rf "$tree"
+}
+
+# Symbols for a debugger are most of a program, and nobody debugs in the lab.
+slim() { strip --strip-debug -o "$2" "$1" 2> /dev/null || cp "$1" "$2"; }
+
+# Boots, shows the lab's log as it comes, and waits for the end.
+boot() {
+    local log=$WORK/log console=$WORK/console qemu_log=$WORK/qemu.log qemu follower
+    : > "$log"
+    rm -f "$console"
+    say "booting a machine with SVM under emulation; at most $((LIMIT_SECONDS / 60)) minutes, console in $console"
+    TMPDIR=$WORK timeout --foreground --kill-after=10 "$LIMIT_SECONDS" \
+        nice -n 5 qemu-system-x86_64 -accel tcg,thread=multi -cpu EPYC,+svm,+npt -smp "$PROCESSORS" -m "$MEMORY" \
+        -nodefaults -no-user-config -display none -no-reboot -nic none \
+        -kernel "$ROOT/vmlinuz" -initrd "$ROOT/initrd" \
+        -append 'root=/dev/vda rw console=ttyS0 quiet mitigations=off panic=-1' \
+        -drive "file=$ROOT/root.ext4,format=raw,if=virtio,snapshot=on" \
+        -drive "file=$WORK/payload.ext4,format=raw,if=virtio,read-only=on" \
+        -object rng-random,id=rng0,filename=/dev/urandom -device virtio-rng-pci,rng=rng0 \
+        -serial "file:$console" -device virtio-serial-pci \
+        -chardev "file,id=lab,path=$log" -device virtserialport,chardev=lab,name=lab \
+        > "$qemu_log" 2>&1 < /dev/null 9>&- &
+    qemu=$!
+    # timeout passes its end on to QEMU.
+    trap 'kill "$qemu" 2> /dev/null || true' EXIT
+    tail --lines=+1 --follow --sleep-interval=0.5 --pid="$qemu" "$log" 9>&- &
+    follower=$!
+    wait "$qemu" || say "the lab was ended from outside, after $LIMIT_SECONDS s or by its emulator"
+    wait "$follower" || true
+    trap - EXIT
+}
+
+# Host and conditions, then what the lab said.
+report() {
+    local commit
+    commit=$(git rev-parse --short HEAD 2> /dev/null || echo unknown)
+    [ -z "$(git status --porcelain --untracked-files=no 2> /dev/null)" ] || commit="$commit and changes"
+    cat <<END
+lab: evalfleet under KVM, in an emulated machine with SVM, $(date -u '+%Y-%m-%d %H:%M UTC')
+  evalfleet: $commit
+  around it: $(qemu-system-x86_64 --version | head -1), -cpu EPYC,+svm,+npt, emulated on $(nproc) shared cores
+  took: $SECONDS s in all
+
+It shows that a path works, never how fast: KVM itself is emulated here, and no time below says anything
+about real hardware. Made by \`make lab\`.
+
+END
+    cat "$WORK/log"
+}
+
+root || { say "the root disk could not be made; see $WORK/root.log"; exit "$INFRASTRUCTURE"; }
+payload || { say "what is tried could not be built"; exit "$INFRASTRUCTURE"; }
+boot
+verdict=$(sed -n 's/^verdict: //p' "$WORK/log" | tail -1)
+if [ -z "$only$trials" ] && [ -n "$verdict" ]; then
+    report > "$RESULT"
+    say "the log is in $RESULT"
+fi
+case $verdict in
+    passed) exit 0 ;;
+    '') say "no verdict: the end of the console, $WORK/console:"; tail -5 "$WORK/console" >&2 || true; exit "$INFRASTRUCTURE" ;;
+    *) exit 1 ;;
+esac
