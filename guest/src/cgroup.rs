@@ -13,18 +13,17 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the cgroup. Memory is limited from the start.
-    pub(crate) fn make(number: u64, memory: u64) -> io::Result<Self> {
+    /// Makes the cgroup.
+    pub(crate) fn make(number: u64) -> io::Result<Self> {
         let dir = PathBuf::from(format!("{ROOT}/run-{number}"));
         fs::create_dir(&dir)?;
-        let cgroup = Self { dir };
-        if memory > 0 {
-            cgroup.write("memory.max", &memory.to_string())?;
-            if cgroup.dir.join("memory.swap.max").exists() {
-                cgroup.write("memory.swap.max", "0")?;
-            }
-        }
-        Ok(cgroup)
+        Ok(Self { dir })
+    }
+
+    /// Limits the memory of all its processes together, before the first of them is born. There is no
+    /// swap in a guest.
+    pub(crate) fn limit_memory(&self, memory: u64) -> io::Result<()> {
+        if memory > 0 { self.write("memory.max", &memory.to_string()) } else { Ok(()) }
     }
 
     /// Runs `spawn` with this process inside the cgroup, so that the child is born in it.
@@ -61,11 +60,13 @@ impl Cgroup {
         }
     }
 
-    /// Reads one `name value` line of a file of the cgroup.
-    pub(crate) fn counter(&self, file: &str, name: &str) -> u64 {
+    /// Reads `name value` lines of a file of the cgroup.
+    pub(crate) fn counters<const N: usize>(&self, file: &str, names: [&str; N]) -> [u64; N] {
         let text = fs::read_to_string(self.dir.join(file)).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+        names.map(|name| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+        })
     }
 
     /// Reads a file of the cgroup that holds one number.

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What jobs find in their environment unless they say otherwise.
@@ -18,6 +19,8 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("TERM", "dumb"),
     ("PYTHONUNBUFFERED", "1"),
 ];
+const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
 /// How many names of left processes are told.
 const LEFT_NAMES_MAX: usize = 16;
 
@@ -44,20 +47,25 @@ pub(crate) struct NotStarted {
 }
 
 impl NotStarted {
-    fn of(what: &str, error: &io::Error) -> Self {
+    pub(crate) fn of(what: &str, error: &io::Error) -> Self {
         Self { error: format!("{what}: {error}"), errno: error.raw_os_error().unwrap_or(0) }
     }
 }
 
-/// Starts the program in a cgroup of its own, all its streams piped.
-pub(crate) fn start(number: u64, run: &Run) -> Result<Running, NotStarted> {
+/// Starts the program in `cgroup`, all its streams piped.
+pub(crate) fn start(cgroup: Cgroup, run: &Run) -> Result<Running, NotStarted> {
     let program = run.argv.first().ok_or(NotStarted { error: "no program".to_owned(), errno: 22 })?;
     if !Path::new(&run.cwd).is_dir() {
         return Err(NotStarted { error: format!("there is no directory {}", run.cwd), errno: 2 });
     }
     let account = account(run.user.as_deref())?;
-    let mut command = Command::new(program);
-    command.args(&run.argv[1..]).current_dir(&run.cwd).process_group(0);
+    // A program by its whole path, and no folder of its own to change to: that is what the standard
+    // library can start with `posix_spawn`, which spares the copying of this process.
+    let path = run.env.get("PATH").map_or(ENVIRONMENT[0].1, String::as_str);
+    let _there = Visit::begin(&run.cwd).map_err(|error| NotStarted::of(&run.cwd, &error))?;
+    let found = find(program, path).map_err(|error| NotStarted::of(program, &error))?;
+    let mut command = Command::new(found);
+    command.arg0(program).args(&run.argv[1..]).process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
         .env_clear()
@@ -68,7 +76,7 @@ pub(crate) fn start(number: u64, run: &Run) -> Result<Running, NotStarted> {
     if account.uid != 0 {
         command.gid(account.gid).uid(account.uid);
     }
-    let cgroup = Cgroup::make(number, run.memory).map_err(|error| NotStarted::of("cgroup", &error))?;
+    cgroup.limit_memory(run.memory).map_err(|error| NotStarted::of("cgroup", &error))?;
     let spawned = cgroup.born_inside(|| command.spawn()).map_err(|error| NotStarted::of("cgroup", &error))?;
     let mut child = spawned.map_err(|error| NotStarted::of(program, &error))?;
     cgroup.limit_processes(run.processes).map_err(|error| NotStarted::of("cgroup", &error))?;
@@ -111,18 +119,55 @@ impl Running {
 
     /// Sums the run up. Only after its end.
     pub(crate) fn exited(&self, left: u32, left_names: Vec<String>) -> Exited {
+        let [cpu_user_us, cpu_system_us] = self.cgroup.counters("cpu.stat", ["user_usec", "system_usec"]);
+        let [oom_kills] = self.cgroup.counters("memory.events", ["oom_kill"]);
+        let [fork_denials] = self.cgroup.counters("pids.events", ["max"]);
         Exited {
             code: self.status.and_then(WaitStatus::exit_status),
             signal: self.status.and_then(WaitStatus::terminating_signal),
-            cpu_user_us: self.cgroup.counter("cpu.stat", "user_usec"),
-            cpu_system_us: self.cgroup.counter("cpu.stat", "system_usec"),
+            cpu_user_us,
+            cpu_system_us,
             memory_peak: self.cgroup.number("memory.peak"),
-            oom_kills: self.cgroup.counter("memory.events", "oom_kill"),
-            fork_denials: self.cgroup.counter("pids.events", "max"),
+            oom_kills,
+            fork_denials,
             left,
             left_names,
         }
     }
+}
+
+/// A stay in another folder; over when dropped.
+struct Visit;
+
+impl Visit {
+    fn begin(folder: &str) -> io::Result<Self> {
+        rustix::process::chdir(folder)?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        // The root is always there; were it not, the next run would say so.
+        let _ = rustix::process::chdir("/");
+    }
+}
+
+/// Finds a program as a shell does: a name with a slash is a path, any other is looked for in `path`.
+fn find(program: &str, path: &str) -> io::Result<PathBuf> {
+    if program.contains('/') {
+        return Ok(PathBuf::from(program));
+    }
+    let mut error = io::Error::from_raw_os_error(ENOENT);
+    for folder in path.split(':') {
+        let candidate = Path::new(if folder.is_empty() { "." } else { folder }).join(program);
+        match fs::metadata(&candidate) {
+            Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => return Ok(candidate),
+            Ok(_) => error = io::Error::from_raw_os_error(EACCES),
+            Err(_) => {}
+        }
+    }
+    Err(error)
 }
 
 fn name_of(pid: Pid) -> String {

@@ -1,8 +1,9 @@
 //! The agent's loop: one thread, one `poll`, one run at a time.
 
+use crate::cgroup::{self, Cgroup};
 use crate::port::{Heard, Port};
 use crate::run::{self, Running};
-use crate::{cgroup, files, wake};
+use crate::{files, wake};
 use evalfleet_proto::guest::{CHUNK_BYTES, FromGuest, ToGuest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -25,11 +26,13 @@ struct Agent {
     /// When the first process of the run was seen to have ended.
     ended: Option<Instant>,
     runs: u64,
+    /// The next run's cgroup, made while nobody waits.
+    cgroup: Option<Cgroup>,
 }
 
 /// Serves one host after the other, for good.
 pub(crate) fn forever() -> io::Result<Infallible> {
-    let mut agent = Agent { port: Port::open()?, running: None, ended: None, runs: 0 };
+    let mut agent = Agent { port: Port::open()?, running: None, ended: None, runs: 0, cgroup: None };
     loop {
         agent.turn()?;
     }
@@ -96,7 +99,11 @@ impl Agent {
 
     fn obey(&mut self, order: ToGuest) -> io::Result<()> {
         match order {
-            ToGuest::Hello(hello) => self.port.say(&FromGuest::Hello(wake::wake(hello))),
+            ToGuest::Hello(hello) => {
+                // What cannot be made now is tried again, and complained of, when it is needed.
+                self.cgroup = self.cgroup().ok();
+                self.port.say(&FromGuest::Hello(wake::wake(hello)))
+            }
             ToGuest::Put(chunk) => {
                 let error = files::put(&chunk).err().map(|error| format!("{}: {error}", chunk.path));
                 self.port.say(&FromGuest::Laid { error })
@@ -131,8 +138,11 @@ impl Agent {
         if self.running.is_some() {
             return self.port.say(&FromGuest::Error { error: "a run is under way".to_owned() });
         }
-        self.runs += 1;
-        match run::start(self.runs, run) {
+        let started = self
+            .cgroup()
+            .map_err(|error| run::NotStarted::of("cgroup", &error))
+            .and_then(|cgroup| run::start(cgroup, run));
+        match started {
             Ok(running) => {
                 self.running = Some(running);
                 self.port.say(&FromGuest::Started)
@@ -141,6 +151,15 @@ impl Agent {
                 self.port.say(&FromGuest::NotStarted { error: failure.error, errno: failure.errno })
             }
         }
+    }
+
+    /// Gives the cgroup that was made ahead, or makes one.
+    fn cgroup(&mut self) -> io::Result<Cgroup> {
+        if let Some(made) = self.cgroup.take() {
+            return Ok(made);
+        }
+        self.runs += 1;
+        Cgroup::make(self.runs)
     }
 
     fn feed_stdin(&mut self) {
@@ -189,9 +208,11 @@ impl Agent {
             }
         }
         let exited = running.exited(left, names);
+        self.port.say(&FromGuest::Exited(exited))?;
+        // Putting its cgroup away takes a while, and the host need not wait for it.
         self.running = None;
         self.ended = None;
-        self.port.say(&FromGuest::Exited(exited))
+        Ok(())
     }
 }
 

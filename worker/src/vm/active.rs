@@ -11,7 +11,7 @@ use evalfleet_proto::guest::{CHUNK_BYTES, Exited, FromGuest, Put, Run, ToGuest};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How often the host looks at what the VM uses.
@@ -91,6 +91,28 @@ pub enum Event {
     },
 }
 
+/// What the host's books say of a VM at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Books {
+    usage: Usage,
+    disks: DiskCounters,
+    allocated: u64,
+}
+
+impl Books {
+    /// Reads them. Of a VM that is paused they stay true until it runs again, so a clone's are read
+    /// before anybody waits for it.
+    pub(super) async fn read(
+        process: &Process,
+        qmp: &Qmp,
+        ram: &Path,
+        scratch: &Path,
+    ) -> Result<Self, Error> {
+        let (usage, allocated) = sample(process, ram, scratch)?;
+        Ok(Self { usage, disks: qmp.disks().await?, allocated })
+    }
+}
+
 /// A VM that may run one job.
 #[derive(Debug)]
 pub struct Active {
@@ -100,9 +122,7 @@ pub struct Active {
     scratch: PathBuf,
     template: Arc<Template>,
     proof: ResetProof,
-    at_claim: Usage,
-    disks_at_claim: DiskCounters,
-    allocated_at_claim: u64,
+    at_claim: Books,
     memory_peak: u64,
     wall: Duration,
 }
@@ -137,23 +157,10 @@ impl Active {
         scratch: PathBuf,
         template: Arc<Template>,
         proof: ResetProof,
-    ) -> Result<Self, Error> {
-        let at_claim = metrics::usage(process.pid(), &template.ram())?;
-        let allocated_at_claim =
-            sparse::allocated(&scratch).map_err(Error::host("looking at the scratch disk"))?;
-        Ok(Self {
-            process,
-            qmp,
-            agent,
-            scratch,
-            template,
-            proof,
-            at_claim,
-            disks_at_claim: DiskCounters::default(),
-            allocated_at_claim,
-            memory_peak: 0,
-            wall: Duration::ZERO,
-        })
+        at_claim: Books,
+    ) -> Self {
+        let wall = Duration::ZERO;
+        Self { process, qmp, agent, scratch, template, proof, at_claim, memory_peak: 0, wall }
     }
 
     /// How it is known to be clean.
@@ -204,8 +211,13 @@ impl Active {
         cancel: &CancellationToken,
         tell: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Ending, Error> {
-        self.disks_at_claim = self.qmp.disks().await?;
-        self.agent.voice.say(&ToGuest::Run(run)).await?;
+        // Short input goes along with the order: the agent needs no second waking for it.
+        let (ahead, rest) =
+            if stdin.len() <= CHUNK_BYTES { (Some(stdin), None) } else { (None, Some(stdin)) };
+        let mut order = vec![ToGuest::Run(run)];
+        order.extend(ahead.filter(|bytes| !bytes.is_empty()).map(|bytes| ToGuest::Stdin(bytes.to_vec())));
+        order.extend(ahead.map(|_| ToGuest::StdinEnd));
+        self.agent.voice.say_all(&order).await?;
         match timeout(ANSWER, self.agent.ear.hear()).await {
             Ok(Ok(FromGuest::Started)) => tell(Event::Started),
             Ok(Ok(FromGuest::NotStarted { error, errno })) => return Ok(Ending::NotStarted { error, errno }),
@@ -214,7 +226,7 @@ impl Active {
             Err(_) => return Err(Error::TimedOut { what: "starting a run", seconds: ANSWER.as_secs() }),
         }
         let begun = Instant::now();
-        let ending = Box::pin(self.watch(stdin, meter, begun, cancel, tell)).await;
+        let ending = Box::pin(self.watch(rest, meter, begun, cancel, tell)).await;
         self.wall = begun.elapsed();
         if let Ending::Exceeded { limit, .. } = ending {
             return Ok(Ending::Exceeded { limit, exited: self.end_run(tell).await });
@@ -227,7 +239,7 @@ impl Active {
 
     async fn watch(
         &mut self,
-        stdin: &[u8],
+        stdin: Option<&[u8]>,
         meter: Meter,
         begun: Instant,
         cancel: &CancellationToken,
@@ -236,10 +248,12 @@ impl Active {
         let exceeded = |limit| Ending::Exceeded { limit, exited: None };
         let Agent { voice, ear } = &mut self.agent;
         let (process, qmp, scratch, ram) = (&self.process, &self.qmp, &self.scratch, self.template.ram());
-        let mut feeding = std::pin::pin!(feed(voice, stdin));
-        let (mut fed, mut output) = (false, 0_u64);
-        let mut samples = tokio::time::interval(SAMPLE);
-        let wall = tokio::time::Instant::from_std(begun) + meter.wall;
+        let mut feeding = std::pin::pin!(feed(voice, stdin.unwrap_or_default()));
+        let (mut fed, mut output) = (stdin.is_none(), 0_u64);
+        let begun = tokio::time::Instant::from_std(begun);
+        let (mut samples, wall) = (tokio::time::interval_at(begun + SAMPLE, SAMPLE), begun + meter.wall);
+        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let from = self.at_claim.usage;
         loop {
             tokio::select! {
                 heard = ear.hear() => match heard {
@@ -264,12 +278,12 @@ impl Active {
                 reason = qmp.stopped() => return down(qmp, reason).await,
                 _ = samples.tick() => match sample(process, &ram, scratch) {
                     Ok((usage, allocated)) => {
-                        let grown = usage.memory_bytes.saturating_sub(self.at_claim.memory_bytes);
+                        let grown = usage.memory_bytes.saturating_sub(from.memory_bytes);
                         self.memory_peak = self.memory_peak.max(grown);
-                        if (usage.cpu_user + usage.cpu_system).saturating_sub(self.at_claim.cpu_user + self.at_claim.cpu_system) > meter.cpu {
+                        if (usage.cpu_user + usage.cpu_system).saturating_sub(from.cpu_user + from.cpu_system) > meter.cpu {
                             return exceeded(Limit::Cpu);
                         }
-                        if allocated.saturating_sub(self.allocated_at_claim) > meter.disk {
+                        if allocated.saturating_sub(self.at_claim.allocated) > meter.disk {
                             return exceeded(Limit::Disk);
                         }
                     }
@@ -309,7 +323,8 @@ impl Active {
     pub async fn stop(mut self) -> Result<Spent, Error> {
         let up = self.qmp.has_stopped().is_none();
         let synced = up && sync(&mut self.agent, SYNC).await.is_ok();
-        let (mut used, mut disks) = (self.at_claim, self.disks_at_claim);
+        let Books { usage: from, disks: disks_from, allocated: allocated_from } = self.at_claim;
+        let (mut used, mut disks) = (from, disks_from);
         if self.process.ended().is_none() {
             // It may end between these lines: then the last sample stands.
             if up {
@@ -321,7 +336,7 @@ impl Active {
             used = metrics::usage(self.process.pid(), &self.template.ram()).unwrap_or(used);
             disks = self.qmp.disks().await.unwrap_or(disks);
         }
-        let (from, grown) = (self.at_claim, used.memory_bytes.saturating_sub(self.at_claim.memory_bytes));
+        let grown = used.memory_bytes.saturating_sub(from.memory_bytes);
         let allocated =
             sparse::allocated(&self.scratch).map_err(Error::host("looking at the scratch disk"))?;
         Ok(Spent {
@@ -333,9 +348,9 @@ impl Active {
                 memory_bytes: grown,
             },
             memory_peak: self.memory_peak.max(grown),
-            disk_read: disks.read_bytes.saturating_sub(self.disks_at_claim.read_bytes),
-            disk_written: disks.written_bytes.saturating_sub(self.disks_at_claim.written_bytes),
-            disk_growth: allocated.saturating_sub(self.allocated_at_claim),
+            disk_read: disks.read_bytes.saturating_sub(disks_from.read_bytes),
+            disk_written: disks.written_bytes.saturating_sub(disks_from.written_bytes),
+            disk_growth: allocated.saturating_sub(allocated_from),
             wall: self.wall,
             process: self.process,
             scratch: self.scratch,
@@ -384,8 +399,7 @@ async fn feed(voice: &mut Voice, stdin: &[u8]) -> Result<(), Error> {
 /// Runs one of our own programs, whose output nobody reads.
 pub(super) async fn quick_run(agent: &mut Agent, run: Run, limit: Duration) -> Result<(), Error> {
     let name = run.argv.join(" ");
-    agent.voice.say(&ToGuest::Run(run)).await?;
-    agent.voice.say(&ToGuest::StdinEnd).await?;
+    agent.voice.say_all(&[ToGuest::Run(run), ToGuest::StdinEnd]).await?;
     let ended = async {
         loop {
             let heard = agent.ear.hear().await?;

@@ -1,6 +1,6 @@
 //! A clean VM: cloned, loaded, proved, woken, warmed, paused. It waits for one job.
 
-use super::active::{self, Active};
+use super::active::{self, Active, Books};
 use super::agent::Agent;
 use super::process::Process;
 use super::qmp::Qmp;
@@ -35,6 +35,7 @@ pub struct Clean {
     scratch: PathBuf,
     template: Arc<Template>,
     proof: ResetProof,
+    books: Books,
 }
 
 /// The same before its template is known to be good: what the template's own probe needs.
@@ -44,6 +45,7 @@ pub(super) struct Fresh {
     agent: Agent,
     scratch: PathBuf,
     proof: ResetProof,
+    books: Books,
 }
 
 impl Clean {
@@ -57,9 +59,9 @@ impl Clean {
         name: &str,
         limit: Duration,
     ) -> Result<Self, Error> {
-        let Fresh { process, qmp, agent, scratch, proof } =
+        let Fresh { process, qmp, agent, scratch, proof, books } =
             Self::from_template(&template, run_dir, name, limit).await?;
-        Ok(Self { process, qmp, agent, scratch, template, proof })
+        Ok(Self { process, qmp, agent, scratch, template, proof, books })
     }
 
     pub(super) async fn from_template(
@@ -101,7 +103,8 @@ impl Clean {
         timeout(limit, resume)
             .await
             .unwrap_or(Err(Error::TimedOut { what: "waking a clean VM", seconds: limit.as_secs() }))?;
-        Active::new(self.process, self.qmp, self.agent, self.scratch, self.template, self.proof)
+        let Self { process, qmp, agent, scratch, template, proof, books } = self;
+        Ok(Active::new(process, qmp, agent, scratch, template, proof, books))
     }
 
     /// Ends it unused.
@@ -124,7 +127,7 @@ impl Fresh {
         qmp.load_state(&template.state(), limit).await?;
         let pages_checked = prove(process.pid(), template, begun)?;
         qmp.cont().await?;
-        let nonce = greet(&mut agent, name).await?;
+        greet(&mut agent, name).await?;
         for argv in &template.scenario().rewarm {
             active::quick_run(
                 &mut agent,
@@ -133,14 +136,12 @@ impl Fresh {
             )
             .await?;
         }
+        // Once more, so that nothing of the warming is under way in the agent when the guest is paused.
+        let nonce = greet(&mut agent, name).await?;
         qmp.stop().await?;
-        Ok(Self {
-            process,
-            qmp,
-            agent,
-            scratch,
-            proof: ResetProof { nonce, pages_checked, took: begun.elapsed() },
-        })
+        let books = Books::read(&process, &qmp, &template.ram(), &scratch).await?;
+        let proof = ResetProof { nonce, pages_checked, took: begun.elapsed() };
+        Ok(Self { process, qmp, agent, scratch, proof, books })
     }
 
     pub(super) async fn destroy(self) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use super::Error;
 use futures::StreamExt as _;
 use qapi::futures::{QapiService, QmpStreamTokio};
 use qapi::qmp;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -55,8 +56,10 @@ impl Qmp {
         let negotiation = loop {
             match QmpStreamTokio::open_uds(socket).await {
                 Ok(stream) => break stream,
-                Err(_) if !socket.exists() => sleep(GLANCE).await,
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => sleep(GLANCE).await,
+                // Not bound yet, or bound and not listened on.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                    sleep(GLANCE).await;
+                }
                 Err(error) => return Err(failed(error)),
             }
         };
