@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::frames::Frames;
-use evalfleet_proto::guest::{CHUNK_BYTES, FRAME_BYTES_MAX, FromGuest, LENGTH_BYTES, ToGuest};
+use evalfleet_proto::guest::{CHUNK_BYTES, FRAME_BYTES_MAX, FromGuest, ToGuest};
 use evalfleet_proto::wire;
 use std::path::Path;
 use std::time::Duration;
