@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e lab lint bench clean
+.PHONY: help setup build demo test test-unit test-e2e lab lint bench soak clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +44,11 @@ lint: ## Formatting and clippy, as changes are expected to pass them.
 bench: build ## Measure; results go to bench/results/.
 	$(IN_TARGET) target/debug/evalfleet image build base
 	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench
+
+soak: build ## Ten thousand resets, each job looking for what all before it left. Takes hours under emulation.
+	$(IN_TARGET) target/debug/evalfleet image build base
+	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench -- soak > target/soak.txt
+	mv target/soak.txt bench/results/soak.txt
 
 clean: ## Remove what was built; state directories stay.
 	$(CARGO) clean

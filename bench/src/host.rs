@@ -1,5 +1,6 @@
 //! The machine that numbers were taken on: without it they say nothing.
 
+use anyhow::Context as _;
 use evalfleet_proto::Timestamp;
 use serde::Serialize;
 
@@ -34,6 +35,17 @@ impl Host {
             load: load.join(" "),
         }
     }
+}
+
+/// The bytes that this process has in memory now.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn resident() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
+    Ok(kib * 1024)
 }
 
 fn model(cpuinfo: &str) -> String {

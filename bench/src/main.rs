@@ -3,10 +3,12 @@
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use evalfleet_bench::report::Report;
-use evalfleet_bench::{queue, reset};
+use evalfleet_bench::soak::Plan;
+use evalfleet_bench::{queue, reset, soak, stream};
 use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, logging, shutdown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Parser)]
@@ -34,6 +36,27 @@ enum What {
         #[arg(long, default_value_t = 15)]
         runs: usize,
     },
+    /// A job's output, from the VM to the worker.
+    Stream {
+        /// Runs of each size that count.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Jobs that leave marks and look for those of all jobs before them, in a worker's own way.
+    Soak {
+        /// Jobs in all.
+        #[arg(long, default_value_t = 10_000)]
+        jobs: u64,
+        /// Workers side by side, each with a VM and its spare.
+        #[arg(long, default_value_t = 2)]
+        workers: u64,
+        /// Every so many jobs, one looks through all memory, too.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+        deep_every: u64,
+        /// When to stop and say how far it came, in minutes.
+        #[arg(long, default_value_t = 180)]
+        minutes: u64,
+    },
     /// Time of a no-op job without a VM, on a RabbitMQ of its own.
     Queue {
         /// Jobs, one at a time and then again several at a time.
@@ -46,8 +69,11 @@ enum What {
 }
 
 /// What is measured if nothing is said, and the files of its tables.
-const EVERYTHING: [(&str, What); 2] =
-    [("reset.txt", What::Reset { runs: 15 }), ("queue.txt", What::Queue { jobs: 300, window: 32 })];
+const EVERYTHING: [(&str, What); 3] = [
+    ("reset.txt", What::Reset { runs: 15 }),
+    ("stream.txt", What::Stream { runs: 5 }),
+    ("queue.txt", What::Queue { jobs: 300, window: 32 }),
+];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -74,6 +100,13 @@ async fn measure(
     match *what {
         What::Reset { runs } => {
             Box::pin(reset::measure(settings, runs, interrupted)).await.context("measuring resets")
+        }
+        What::Stream { runs } => {
+            Box::pin(stream::measure(settings, runs, interrupted)).await.context("measuring a stream")
+        }
+        What::Soak { jobs, workers, deep_every, minutes } => {
+            let plan = Plan { jobs, workers, deep_every, limit: Duration::from_secs(minutes * 60) };
+            Box::pin(soak::measure(settings, plan, interrupted)).await.context("the soak")
         }
         What::Queue { jobs, window } => {
             Box::pin(queue::measure(jobs, window, interrupted)).await.context("measuring the queue")

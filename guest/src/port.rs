@@ -14,6 +14,8 @@ pub(crate) struct Port {
     file: OwnedFd,
     /// What was read and is not yet a whole frame.
     pending: Vec<u8>,
+    /// The frame that is being said; kept, because output comes in many of the same size.
+    frame: Vec<u8>,
 }
 
 /// What a read gave.
@@ -34,7 +36,7 @@ impl Port {
             if let Some(device) = find()? {
                 let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let file = rustix::fs::openat(CWD, format!("/dev/{device}"), flags, Mode::empty())?;
-                return Ok(Self { file, pending: Vec::new() });
+                return Ok(Self { file, pending: Vec::new(), frame: Vec::new() });
             }
             if begun.elapsed() > Duration::from_secs(60) {
                 return Err(io::Error::new(io::ErrorKind::NotFound, format!("no virtio port {PORT_NAME}")));
@@ -77,12 +79,13 @@ impl Port {
     }
 
     /// Says one thing, waiting until the host has room for it.
-    pub(crate) fn say(&self, message: &FromGuest) -> io::Result<()> {
-        let body = wire::encode(message);
-        let mut frame = Vec::with_capacity(LENGTH_BYTES + body.len());
-        frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        frame.extend_from_slice(&body);
-        let mut rest = frame.as_slice();
+    pub(crate) fn say(&mut self, message: &FromGuest) -> io::Result<()> {
+        self.frame.clear();
+        self.frame.resize(LENGTH_BYTES, 0);
+        wire::encode_into(&mut self.frame, message);
+        let length = (self.frame.len() - LENGTH_BYTES) as u32;
+        self.frame[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        let mut rest = self.frame.as_slice();
         while !rest.is_empty() {
             match rustix::io::write(&self.file, rest) {
                 Ok(count) => rest = &rest[count..],

@@ -5,6 +5,7 @@ use crate::port::{Heard, Port};
 use crate::run::{self, Running};
 use crate::{files, wake};
 use evalfleet_proto::guest::{CHUNK_BYTES, FromGuest, ToGuest};
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::convert::Infallible;
@@ -227,16 +228,13 @@ fn drain(stream: &mut Option<OwnedFd>) -> io::Result<Option<Vec<u8>>> {
     if fds[0].revents().is_empty() {
         return Ok(None);
     }
-    let mut chunk = vec![0; CHUNK_BYTES];
-    match rustix::io::read(&*open, &mut chunk[..]) {
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    match rustix::io::read(&*open, spare_capacity(&mut chunk)) {
         Ok(0) => {
             *stream = None;
             Ok(None)
         }
-        Ok(count) => {
-            chunk.truncate(count);
-            Ok(Some(chunk))
-        }
+        Ok(_) => Ok(Some(chunk)),
         Err(Errno::INTR | Errno::AGAIN) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -37,6 +37,14 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(value).expect("every message type has a MessagePack form")
 }
 
+/// Appends the same to `bytes`, for those who put something in front of it and want no copy.
+///
+/// # Panics
+/// As [`encode`]: never.
+pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+    rmp_serde::encode::write_named(bytes, value).expect("every message type has a MessagePack form");
+}
+
 /// Decodes one document and refuses what follows it.
 ///
 /// # Errors
