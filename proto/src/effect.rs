@@ -28,6 +28,12 @@ pub struct Effect {
     /// Where it points, for symbolic links.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub target: Option<String>,
+    /// Where it was before, for what was moved and not made. Told only where nothing else explains what
+    /// is seen: the same inode, or an object that is gone and an equal one (type, size, content, target
+    /// and time of writing) that is there now, each the only one of its kind; for directories, the same
+    /// content. Not told for files that were changed after they were moved.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub renamed_from: Option<String>,
     /// Whether the job had declared it.
     pub expected: bool,
 }

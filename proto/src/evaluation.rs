@@ -42,17 +42,24 @@ pub struct Evaluation {
     pub stderr: Output,
     /// What it left different on its disk.
     pub effects: Vec<Effect>,
-    /// How many more effects there were than the bound lets the list hold.
+    /// How many effects at least are not in the list: beyond its bound, or unreadable on the disk.
     #[serde(default)]
     pub effects_omitted: u64,
     /// Processes that it left running.
     #[serde(default)]
     pub processes_left: u32,
+    /// Their names, the first few, as the guest tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes_left_names: Vec<String>,
     /// The files that the job asked to keep.
     #[serde(default)]
     pub artifacts: Vec<Artifact>,
     /// What it used, measured from the host.
     pub metrics: Metrics,
+    /// What a reader must know of this report though its verdict does not rest on it: where host and guest
+    /// disagree by more than measuring explains, what the list of effects may lack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Where the time went.
     pub timings: Timings,
     /// Who ran it, in what.

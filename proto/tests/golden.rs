@@ -58,6 +58,7 @@ fn evaluation() -> Evaluation {
         status: Status::TimedOut,
         cause: Some(Cause::Budget),
         evidence: vec![Evidence::new(Source::Host, "still running after 1s")],
+        warnings: Vec::new(),
         success_rate: Some(0.0),
         calls: vec![Call {
             name: "word_count".into(),
@@ -80,10 +81,12 @@ fn evaluation() -> Evaluation {
             gid: 0,
             sha256: Some(Sha256::of(b"hi\n")),
             target: None,
+            renamed_from: None,
             expected: true,
         }],
         effects_omitted: 0,
         processes_left: 1,
+        processes_left_names: Vec::new(),
         artifacts: vec![Artifact {
             path: "/workspace/o".into(),
             bytes: 0,

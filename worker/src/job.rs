@@ -26,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 /// The largest file that a job may have kept.
 const ARTIFACT_BYTES_MAX: u64 = 64 << 20;
 
+/// How many names of processes that a job left running are told.
+const NAMES_LEFT_MAX: usize = 16;
+
 /// What became of a job.
 #[derive(Debug)]
 pub enum Fate {
@@ -53,6 +56,7 @@ struct Done {
     stderr: Output,
     value: Option<serde_json::Value>,
     exited: Exited,
+    warnings: Vec<String>,
     effects: Vec<Effect>,
     effects_omitted: u64,
     artifacts: Vec<Artifact>,
@@ -155,11 +159,8 @@ impl Runner {
         let effects_took = reading.elapsed();
 
         let reporting = Instant::now();
-        let mut verdict = judge(&ending, &job.limits, Seen { disk_growth: spent.disk_growth });
-        let (effects, effects_omitted, artifacts, notes) = read;
-        if verdict.cause.is_some() {
-            verdict.evidence.extend(notes);
-        }
+        let verdict = judge(&ending, &job.limits, Seen { disk_growth: spent.disk_growth });
+        let (effects, effects_omitted, artifacts, warnings) = read;
         let exited = match ending {
             Ending::Exited(exited) | Ending::Exceeded { exited: Some(exited), .. } => exited,
             Ending::Exceeded { exited: None, .. }
@@ -180,6 +181,7 @@ impl Runner {
             stderr,
             value,
             exited,
+            warnings,
             effects,
             effects_omitted,
             artifacts,
@@ -233,20 +235,18 @@ impl Runner {
     }
 
     /// Reads what changed on the VM's disk, and the files that the job wants kept. What cannot be read is
-    /// said, and is no fault of ours: the disk was in the subject's hands.
+    /// warned of, and is no fault of ours: the disk was in the subject's hands.
     async fn read_disk(
         &self,
         job: &Job,
         spent: &Spent,
         expected: Expected,
-    ) -> (Vec<Effect>, u64, Vec<Artifact>, Vec<evalfleet_proto::evaluation::Evidence>) {
-        use evalfleet_proto::evaluation::{Evidence, Source};
+    ) -> (Vec<Effect>, u64, Vec<Artifact>, Vec<String>) {
         let mut notes = Vec::new();
         if !spent.synced {
-            notes.push(Evidence::new(
-                Source::Host,
-                "the guest did not flush its disk: the list of effects may lack the last ones",
-            ));
+            notes.push(
+                "the guest did not flush its disk: the list of effects may lack the last ones".to_owned(),
+            );
         }
         let (disk, template, effects_max) =
             (spent.scratch().to_owned(), spent.template().clone(), self.settings.worker.effects_max);
@@ -257,21 +257,16 @@ impl Runner {
         });
         let (list, omitted) = match compared.await {
             Ok(Ok((list, omitted, damaged))) => {
-                notes.extend(
-                    damaged
-                        .into_iter()
-                        .take(16)
-                        .map(|what| Evidence::new(Source::Host, format!("unreadable on its disk: {what}"))),
-                );
+                notes.extend(damaged.into_iter().map(|what| format!("unreadable on its disk: {what}")));
                 (list, omitted)
             }
             Ok(Err(error)) => {
-                notes.push(Evidence::new(Source::Host, format!("its disk cannot be read: {error}")));
-                (Vec::new(), 0)
+                notes.push(format!("its disk cannot be read: {error}"));
+                (Vec::new(), 1)
             }
             Err(error) => {
-                notes.push(Evidence::new(Source::Host, format!("reading its disk ended early: {error}")));
-                (Vec::new(), 0)
+                notes.push(format!("reading its disk ended early: {error}"));
+                (Vec::new(), 1)
             }
         };
         let mut artifacts = Vec::new();
@@ -315,7 +310,9 @@ impl Runner {
         evaluation.stderr = done.stderr;
         evaluation.effects = done.effects;
         evaluation.effects_omitted = done.effects_omitted;
+        evaluation.warnings = done.warnings;
         evaluation.processes_left = done.exited.left;
+        evaluation.processes_left_names = names_left(done.exited.left_names);
         evaluation.artifacts = done.artifacts;
         evaluation.metrics = done.metrics;
         evaluation.timings = Timings { queued: evaluation.timings.queued, ..done.timings };
@@ -348,6 +345,7 @@ impl Runner {
             status: verdict.status,
             cause: verdict.cause,
             evidence: verdict.evidence,
+            warnings: Vec::new(),
             calls: Vec::new(),
             exit_code: verdict.exit_code,
             signal: verdict.signal,
@@ -356,6 +354,7 @@ impl Runner {
             effects: Vec::new(),
             effects_omitted: 0,
             processes_left: 0,
+            processes_left_names: Vec::new(),
             artifacts: Vec::new(),
             metrics: Metrics::default(),
             // Two hosts' clocks may disagree: never negative.
@@ -375,6 +374,13 @@ impl Runner {
             finished: Timestamp::now(),
         }
     }
+}
+
+/// The guest's words for what was left running, which may be anything.
+fn names_left(names: Vec<String>) -> Vec<String> {
+    // The kernel's own names of processes have 15 bytes.
+    let clean = |name: String| name.chars().filter(|letter| !letter.is_control()).take(15).collect();
+    names.into_iter().take(NAMES_LEFT_MAX).map(clean).collect()
 }
 
 fn metrics(spent: &Spent, exited: &Exited) -> Metrics {

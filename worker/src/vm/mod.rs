@@ -20,6 +20,7 @@ pub mod effects;
 pub mod ext4;
 pub mod frames;
 mod metrics;
+mod names;
 mod process;
 mod proof;
 mod qemu;

@@ -1,20 +1,56 @@
 //! What is in the upper layer of a scratch disk: everything a job (or its template) wrote.
+//!
+//! The disk was in the subject's hands. Whatever is read is bounded, in objects, depth, text, bytes and
+//! time; what lies beyond a bound, and what is damaged, is counted.
 
-use super::ext4::{Entry, Error, Ext4, Inode, Kind, ROOT_INODE, ReadAt};
+use super::ext4::{self, Error, Ext4, Inode, Kind, ROOT_INODE, ReadAt};
+use super::names::printable;
 use evalfleet_proto::effect::ObjectType;
 use evalfleet_proto::ids::Sha256;
 use sha2::Digest as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The folder of the upper layer on the disk.
 const UPPER: &[u8] = b"upper";
-/// Bounds of one reading: what lies beyond them is counted, not read.
-const OBJECTS_MAX: usize = 100_000;
-const DEPTH_MAX: usize = 128;
-const HASHED_BYTES_MAX: u64 = 1 << 30;
-const FILE_BYTES_MAX: u64 = 256 << 20;
+/// How long reading a disk may take in all.
+const TIME_MAX: Duration = Duration::from_secs(20);
+/// How many damaged objects are told of; the rest is counted.
+const DAMAGED_MAX: usize = 16;
+
+/// How much of a layer is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Objects.
+    pub objects: usize,
+    /// Directories in each other.
+    pub depth: usize,
+    /// Bytes of paths and of links' targets.
+    pub text: usize,
+    /// Bytes of one file whose content is hashed.
+    pub file: u64,
+    /// Bytes of all of them.
+    pub hashed: u64,
+    /// What the disk is asked for.
+    pub disk: ext4::Bounds,
+}
+
+impl Bounds {
+    /// Those of a worker, from now on.
+    pub fn begin() -> Self {
+        let until = Some(Instant::now() + TIME_MAX);
+        Self {
+            objects: 100_000,
+            depth: 128,
+            text: 64 << 20,
+            file: 256 << 20,
+            hashed: 1 << 30,
+            disk: ext4::Bounds { bytes: 2 << 30, until },
+        }
+    }
+}
 
 /// One object, as far as effects go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +69,15 @@ pub struct Object {
     pub sha256: Option<Sha256>,
     /// Where a link points.
     pub target: Option<String>,
-    /// Extended attributes, but for overlayfs's own.
-    pub xattrs: Vec<(String, Vec<u8>)>,
+    /// A device's major and minor number.
+    pub device: Option<(u32, u32)>,
+    /// When its content was last written, in seconds since 1970.
+    pub mtime: i64,
+    /// A hash of its extended attributes but overlayfs's own, if it has any.
+    pub xattrs: Option<Sha256>,
+    /// Number and generation of its inode, for what lies on a scratch disk: a clone's disk begins as a
+    /// copy of its template's, so that the same identity on both is the same object.
+    pub identity: Option<(u32, u32)>,
 }
 
 /// What the upper layer says of a path.
@@ -51,14 +94,24 @@ pub enum Upper {
     },
 }
 
+impl Upper {
+    /// Whether what the image has below this path is not to be seen.
+    pub(super) fn hides(&self) -> bool {
+        match self {
+            Self::Whiteout => true,
+            Self::There { object, opaque } => *opaque || object.kind != ObjectType::Directory,
+        }
+    }
+}
+
 /// An upper layer.
 #[derive(Debug, Default)]
 pub struct Layer {
-    /// By absolute path in the guest; parents come before their children.
+    /// By absolute path in the guest, the root's own `/` included; parents come before their children.
     pub objects: BTreeMap<String, Upper>,
-    /// How many objects were not read for the bounds' sake.
+    /// How many objects at least are not there, for the bounds' sake or because they are damaged.
     pub omitted: u64,
-    /// What was too damaged to be read.
+    /// What was too damaged to be read: the first few.
     pub damaged: Vec<String>,
 }
 
@@ -67,10 +120,25 @@ pub struct Layer {
 /// # Errors
 /// When the disk has no readable upper layer at all; damage further down is listed.
 pub fn read(file: &Path) -> Result<Layer, Error> {
-    let fs = Ext4::open(File::open(file)?)?;
-    let mut reading = Reading { fs: &fs, layer: Layer::default(), hashed: 0 };
+    read_from(File::open(file)?, Bounds::begin())
+}
+
+/// Reads the upper layer of any disk, within `bounds`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from<D: ReadAt>(disk: D, bounds: Bounds) -> Result<Layer, Error> {
+    let fs = Ext4::open_within(disk, bounds.disk)?;
     let upper = upper_directory(&fs)?;
-    reading.directory(&upper, "", 0);
+    let mut reading = Reading {
+        fs: &fs,
+        bounds,
+        layer: Layer::default(),
+        seen: 0,
+        directories: HashSet::from([ROOT_INODE]),
+        hashes: HashMap::new(),
+    };
+    reading.object(&upper, "/".to_owned(), 0);
     Ok(reading.layer)
 }
 
@@ -79,9 +147,22 @@ pub fn read(file: &Path) -> Result<Layer, Error> {
 /// # Errors
 /// When it is not there, is no file, or has more than `bytes_max` bytes.
 pub fn read_file(disk: &Path, path: &str, bytes_max: u64) -> Result<Vec<u8>, Error> {
-    let fs = Ext4::open(File::open(disk)?)?;
+    read_file_from(File::open(disk)?, path, bytes_max, Bounds::begin())
+}
+
+/// Reads one file of the upper layer of any disk, within `bounds`.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read_file_from<D: ReadAt>(
+    disk: D,
+    path: &str,
+    bytes_max: u64,
+    bounds: Bounds,
+) -> Result<Vec<u8>, Error> {
+    let fs = Ext4::open_within(disk, bounds.disk)?;
     let mut inode = upper_directory(&fs)?;
-    for name in path.split('/').filter(|name| !name.is_empty()) {
+    for name in path.split('/').filter(|name| !name.is_empty()).take(bounds.depth) {
         inode = child(&fs, &inode, name.as_bytes())?;
     }
     if inode.kind != Kind::File {
@@ -96,49 +177,88 @@ pub fn read_file(disk: &Path, path: &str, bytes_max: u64) -> Result<Vec<u8>, Err
 }
 
 fn upper_directory<D: ReadAt>(fs: &Ext4<D>) -> Result<Inode, Error> {
-    child(fs, &fs.inode(ROOT_INODE)?, UPPER)
+    let upper = child(fs, &fs.inode(ROOT_INODE)?, UPPER)?;
+    if upper.kind == Kind::Directory { Ok(upper) } else { Err(Error::Damaged("no upper layer")) }
 }
 
 fn child<D: ReadAt>(fs: &Ext4<D>, directory: &Inode, name: &[u8]) -> Result<Inode, Error> {
-    let entries = fs.read_dir(directory)?;
-    let entry = entries.iter().find(|entry| entry.name == name).ok_or(Error::Damaged("no such entry"))?;
-    fs.inode(entry.inode)
+    let mut found = None;
+    fs.for_each_entry(directory, &mut |entry, inode| {
+        if entry == name {
+            found = Some(inode);
+        }
+    })?;
+    fs.inode(found.ok_or(Error::Damaged("no such entry"))?)
 }
 
-struct Reading<'a> {
-    fs: &'a Ext4<File>,
+struct Reading<'a, D> {
+    fs: &'a Ext4<D>,
+    /// Text and hashed bytes grow less as they are used.
+    bounds: Bounds,
     layer: Layer,
-    hashed: u64,
+    /// Names that were taken out of directories, whatever became of them.
+    seen: usize,
+    /// Directories that were entered: none has two names, and none is its own descendant.
+    directories: HashSet<u32>,
+    /// Contents that have several names are read once.
+    hashes: HashMap<u32, Option<Sha256>>,
 }
 
-impl Reading<'_> {
+impl<D: ReadAt> Reading<'_, D> {
     fn directory(&mut self, directory: &Inode, path: &str, depth: usize) {
-        match self.fs.read_dir(directory) {
-            Ok(mut entries) => {
-                entries.sort_by(|one, other| one.name.cmp(&other.name));
-                for entry in &entries {
-                    self.entry(entry, path, depth);
-                }
+        if !self.directories.insert(directory.number) {
+            return self.damaged(path, &Error::Damaged("a directory with two names"));
+        }
+        let (mut entries, mut omitted) = (Vec::new(), 0);
+        let room = self.bounds.objects.saturating_sub(self.seen);
+        let read = self.fs.for_each_entry(directory, &mut |name, inode| {
+            if entries.len() < room && depth < self.bounds.depth {
+                entries.push((name.to_vec(), inode));
+            } else {
+                omitted += 1;
             }
-            Err(error) => self.layer.damaged.push(format!("{path}/: {error}")),
+        });
+        self.seen += entries.len();
+        self.layer.omitted += omitted;
+        if let Err(error) = read {
+            self.damaged(path, &error);
+        }
+        let above = if path == "/" { "" } else { path };
+        for (name, inode) in entries {
+            let path = format!("{above}/{}", printable(&name));
+            match self.fs.inode(inode) {
+                Ok(inode) => self.object(&inode, path, depth + 1),
+                Err(error) => self.damaged(&path, &error),
+            }
         }
     }
 
-    fn entry(&mut self, entry: &Entry, above: &str, depth: usize) {
-        let path = format!("{above}/{}", printable(&entry.name));
-        if self.layer.objects.len() >= OBJECTS_MAX || depth >= DEPTH_MAX {
+    fn object(&mut self, inode: &Inode, path: String, depth: usize) {
+        let upper = match self.upper(inode) {
+            Ok(upper) => upper,
+            Err(error) => return self.damaged(&path, &error),
+        };
+        let target = match &upper {
+            Upper::There { object: Object { target: Some(target), .. }, .. } => target.len(),
+            Upper::There { .. } | Upper::Whiteout => 0,
+        };
+        let Some(room) = self.bounds.text.checked_sub(path.len() + target) else {
             self.layer.omitted += 1;
             return;
+        };
+        self.bounds.text = room;
+        let twice = self.layer.objects.insert(path.clone(), upper).is_some();
+        if twice {
+            self.damaged(&path, &Error::Damaged("a name that is there twice"));
+        } else if inode.kind == Kind::Directory {
+            self.directory(inode, &path, depth);
         }
-        let read = self.fs.inode(entry.inode).and_then(|inode| Ok((self.upper(&inode)?, inode)));
-        match read {
-            Ok((upper, inode)) => {
-                self.layer.objects.insert(path.clone(), upper);
-                if inode.kind == Kind::Directory {
-                    self.directory(&inode, &path, depth + 1);
-                }
-            }
-            Err(error) => self.layer.damaged.push(format!("{path}: {error}")),
+    }
+
+    fn damaged(&mut self, path: &str, error: &Error) {
+        self.layer.omitted += 1;
+        if self.layer.damaged.len() < DAMAGED_MAX {
+            self.layer.damaged.push(format!("{}: {error}", shown(path)));
         }
     }
 
@@ -156,25 +276,66 @@ impl Reading<'_> {
                 (None, None)
             }
         };
-        let size = if matches!(inode.kind, Kind::File | Kind::Symlink) { inode.size } else { 0 };
-        let (mode, uid, gid) = (inode.mode, inode.uid, inode.gid);
-        let object = Object { kind: kind(inode.kind), mode, uid, gid, size, sha256, target, xattrs };
+        let object = Object {
+            kind: kind(inode.kind),
+            mode: inode.mode,
+            uid: inode.uid,
+            gid: inode.gid,
+            size: if matches!(inode.kind, Kind::File | Kind::Symlink) { inode.size } else { 0 },
+            sha256,
+            target,
+            device: inode.device(),
+            mtime: inode.mtime,
+            xattrs: digest_of(xattrs),
+            identity: Some((inode.number, inode.generation)),
+        };
         Ok(Upper::There { object, opaque })
     }
 
     /// Hashes a file's content, within the bounds.
     fn hash(&mut self, inode: &Inode) -> Result<Option<Sha256>, Error> {
-        if inode.size > FILE_BYTES_MAX || self.hashed + inode.size > HASHED_BYTES_MAX {
-            return Ok(None);
+        if let Some(known) = self.hashes.get(&inode.number) {
+            return Ok(*known);
         }
-        self.hashed += inode.size;
+        let Some(room) =
+            self.bounds.hashed.checked_sub(inode.size).filter(|_| inode.size <= self.bounds.file)
+        else {
+            return Ok(None);
+        };
+        self.bounds.hashed = room;
         let mut hasher = sha2::Sha256::new();
-        self.fs.read_file(inode, FILE_BYTES_MAX, &mut |block| {
+        self.fs.read_file(inode, inode.size, &mut |block| {
             hasher.update(block);
             Ok(())
         })?;
-        Ok(Some(Sha256::from_bytes(hasher.finalize().into())))
+        let hash = Some(Sha256::from_bytes(hasher.finalize().into()));
+        if inode.links > 1 {
+            self.hashes.insert(inode.number, hash);
+        }
+        Ok(hash)
     }
+}
+
+/// One hash for all attributes, in whatever order they are written.
+fn digest_of(mut xattrs: Vec<(String, Vec<u8>)>) -> Option<Sha256> {
+    if xattrs.is_empty() {
+        return None;
+    }
+    xattrs.sort();
+    let mut hasher = sha2::Sha256::new();
+    for (name, value) in &xattrs {
+        for part in [name.as_bytes(), value] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    Some(Sha256::from_bytes(hasher.finalize().into()))
+}
+
+/// The beginning of a path that may be long.
+fn shown(path: &str) -> &str {
+    const SHOWN: usize = 256;
+    &path[..path.floor_char_boundary(SHOWN)]
 }
 
 fn kind(kind: Kind) -> ObjectType {
@@ -187,16 +348,4 @@ fn kind(kind: Kind) -> ObjectType {
         Kind::CharDevice => ObjectType::CharDevice,
         Kind::BlockDevice => ObjectType::BlockDevice,
     }
-}
-
-/// A name as text: bytes that are not UTF-8 as `\xHH`, so that no two names look alike.
-fn printable(name: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in name.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
 }

@@ -3,9 +3,6 @@
 
 use super::{Error, u16_at, u32_at};
 
-/// The most entries of one directory.
-const ENTRIES_MAX: usize = 1 << 20;
-
 /// A name and the inode it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -15,7 +12,7 @@ pub struct Entry {
     pub inode: u32,
 }
 
-pub(super) fn parse(block: &[u8], entries: &mut Vec<Entry>) -> Result<(), Error> {
+pub(super) fn parse(block: &[u8], sink: &mut dyn FnMut(&[u8], u32)) -> Result<(), Error> {
     let mut at = 0;
     while at + 8 <= block.len() {
         let inode = u32_at(block, at)?;
@@ -30,10 +27,7 @@ pub(super) fn parse(block: &[u8], entries: &mut Vec<Entry>) -> Result<(), Error>
             if name.is_empty() || name.contains(&0) || name.contains(&b'/') {
                 return Err(Error::Damaged("directory entry's name"));
             }
-            if entries.len() >= ENTRIES_MAX {
-                return Err(Error::TooLarge("a directory"));
-            }
-            entries.push(Entry { name: name.to_vec(), inode });
+            sink(name, inode);
         }
         at += length;
     }

@@ -24,6 +24,10 @@ pub enum Kind {
 /// An object's description.
 #[derive(Debug, Clone)]
 pub struct Inode {
+    /// Its number, which another object may have had before.
+    pub number: u32,
+    /// Drawn anew whenever the number is given to another object.
+    pub generation: u32,
     /// What it is.
     pub kind: Kind,
     /// Its permission bits.
@@ -32,10 +36,12 @@ pub struct Inode {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
+    /// How many names it has.
+    pub links: u16,
     /// Its length in bytes.
     pub size: u64,
-    /// The numbers of a device, as Linux's old encoding and its new one have them.
-    pub device: (u32, u32),
+    /// When its content was last written, in whole seconds since 1970.
+    pub mtime: i64,
     pub(super) flags: u32,
     /// Extents, or a short link's target, or a device's numbers.
     pub(super) block: [u8; 60],
@@ -45,7 +51,7 @@ pub struct Inode {
 }
 
 impl Inode {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+    pub(super) fn parse(number: u32, bytes: &[u8]) -> Result<Self, Error> {
         let mode = u16_at(bytes, 0)?;
         let kind = match mode >> 12 {
             0x8 => Kind::File,
@@ -62,19 +68,22 @@ impl Inode {
         };
         let block: [u8; 60] =
             bytes.get(40..100).and_then(|block| block.try_into().ok()).ok_or(Error::Damaged("inode"))?;
+        let extra_bytes = if bytes.len() > 130 { usize::from(u16_at(bytes, 128)?) } else { 0 };
         let extra = if bytes.len() > 130 {
-            let start = 128 + usize::from(u16_at(bytes, 128)?);
-            bytes.get(start..).ok_or(Error::Damaged("inode's extra size"))?.to_vec()
+            bytes.get(128 + extra_bytes..).ok_or(Error::Damaged("inode's extra size"))?.to_vec()
         } else {
             Vec::new()
         };
         Ok(Self {
+            number,
+            generation: u32_at(bytes, 100)?,
             kind,
             mode: mode & 0o7777,
             uid: wide(2, 120)?,
             gid: wide(24, 122)?,
+            links: u16_at(bytes, 26)?,
             size: u64::from(u32_at(bytes, 108)?) << 32 | u64::from(u32_at(bytes, 4)?),
-            device: (u32_at(&block, 0)?, u32_at(&block, 4)?),
+            mtime: mtime(bytes, extra_bytes)?,
             flags: u32_at(bytes, 32)?,
             block,
             xattr_block: u64::from(u16_at(bytes, 118)?) << 32 | u64::from(u32_at(bytes, 104)?),
@@ -82,8 +91,33 @@ impl Inode {
         })
     }
 
+    /// A device's major and minor number.
+    pub fn device(&self) -> Option<(u32, u32)> {
+        if !matches!(self.kind, Kind::CharDevice | Kind::BlockDevice) {
+            return None;
+        }
+        let (old, new) = (self.word(0), self.word(4));
+        Some(if old != 0 {
+            (old >> 8 & 0xFF, old & 0xFF)
+        } else {
+            (new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xF_FF00)
+        })
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.block[at], self.block[at + 1], self.block[at + 2], self.block[at + 3]])
+    }
+
     /// Whether this is how overlayfs writes that something is gone: character device 0/0.
     pub fn is_whiteout(&self) -> bool {
-        self.kind == Kind::CharDevice && self.device == (0, 0)
+        self.kind == Kind::CharDevice && self.word(0) == 0 && self.word(4) == 0
     }
+}
+
+/// 32 bits with a sign, and two more where the inode is long enough to have them.
+fn mtime(bytes: &[u8], extra_bytes: usize) -> Result<i64, Error> {
+    let seconds = i64::from(u32_at(bytes, 16)?.cast_signed());
+    // The field ends at byte 140, the inode's fields at 128 and what it says more.
+    let epoch = if extra_bytes >= 12 { i64::from(u32_at(bytes, 136)? & 3) } else { 0 };
+    Ok(seconds + (epoch << 32))
 }

@@ -13,20 +13,28 @@
 //!
 //! Source: the kernel's `Documentation/filesystems/ext4/`.
 
+mod budget;
 mod directory;
 mod extents;
 mod inode;
 mod superblock;
 mod xattr;
 
+pub use budget::Bounds;
 pub use directory::Entry;
+pub use extents::Map;
 pub use inode::{Inode, Kind};
 
+use budget::Metered;
 use std::io;
 use superblock::Superblock;
 
 /// The root directory.
 pub const ROOT_INODE: u32 = 2;
+/// How much of a file is read at once.
+const CHUNK_BYTES: u64 = 256 << 10;
+/// The most entries that are listed of one directory.
+const ENTRIES_MAX: usize = 1 << 20;
 /// The longest directory that is read, in bytes.
 const DIRECTORY_BYTES_MAX: u64 = 64 << 20;
 
@@ -45,6 +53,9 @@ pub enum Error {
     /// Something on it is larger than this reader reads.
     #[error("{0} is larger than what is read")]
     TooLarge(&'static str),
+    /// As much was read as may be.
+    #[error("the disk asks for more reading than it gets")]
+    Spent,
 }
 
 /// Bytes at positions: the disk.
@@ -77,19 +88,34 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     }
 }
 
+impl<T: ReadAt + ?Sized> ReadAt for std::sync::Arc<T> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        (**self).read_at(offset, buffer)
+    }
+}
+
 /// A file system.
 #[derive(Debug)]
 pub struct Ext4<D> {
-    disk: D,
+    disk: Metered<D>,
     superblock: Superblock,
 }
 
 impl<D: ReadAt> Ext4<D> {
-    /// Reads the superblock.
+    /// Reads the superblock; what is read from here on stays within the default bounds.
     ///
     /// # Errors
     /// When it is not an ext4 of the builder's kind.
     pub fn open(disk: D) -> Result<Self, Error> {
+        Self::open_within(disk, Bounds::default())
+    }
+
+    /// Reads the superblock; what is read from here on stays within `bounds`.
+    ///
+    /// # Errors
+    /// As [`Ext4::open`], and from here on whenever the bounds are reached.
+    pub fn open_within(disk: D, bounds: Bounds) -> Result<Self, Error> {
+        let disk = Metered::new(disk, bounds);
         let mut bytes = [0; superblock::BYTES];
         disk.read_at(superblock::OFFSET, &mut bytes)?;
         Ok(Self { superblock: Superblock::parse(&bytes)?, disk })
@@ -100,14 +126,36 @@ impl<D: ReadAt> Ext4<D> {
     /// # Errors
     /// When there is no such inode, or it is damaged.
     pub fn inode(&self, number: u32) -> Result<Inode, Error> {
+        let (offset, bytes) = self.place_of_inode(number)?;
+        let mut inode = vec![0; bytes];
+        self.disk.read_at(offset, &mut inode)?;
+        Inode::parse(number, &inode)
+    }
+
+    /// Finds where inode `number` is on the disk: offset and length.
+    ///
+    /// # Errors
+    /// When there is no such inode.
+    pub fn place_of_inode(&self, number: u32) -> Result<(u64, usize), Error> {
         let place = self.superblock.locate_inode(number)?;
         let mut descriptor = vec![0; self.superblock.descriptor_bytes];
         self.disk.read_at(place.descriptor, &mut descriptor)?;
         let table = self.superblock.inode_table(&descriptor)?;
         let offset = table.checked_add(place.in_table).ok_or(Error::Damaged("inode table"))?;
-        let mut bytes = vec![0; self.superblock.inode_bytes];
-        self.disk.read_at(offset, &mut bytes)?;
-        Inode::parse(&bytes)
+        Ok((offset, self.superblock.inode_bytes))
+    }
+
+    /// Finds where a file's or a directory's blocks are.
+    ///
+    /// # Errors
+    /// When that is damaged.
+    pub fn places(&self, inode: &Inode) -> Result<Map, Error> {
+        extents::map(&self.disk, &self.superblock, inode)
+    }
+
+    /// The bytes of a block.
+    pub fn block_bytes(&self) -> u64 {
+        self.superblock.block_bytes
     }
 
     /// Lists a directory, without `.` and `..`, as it is written, in no particular order.
@@ -115,15 +163,30 @@ impl<D: ReadAt> Ext4<D> {
     /// # Errors
     /// When it is damaged or too long.
     pub fn read_dir(&self, directory: &Inode) -> Result<Vec<Entry>, Error> {
+        let (mut entries, mut more) = (Vec::new(), false);
+        self.for_each_entry(directory, &mut |name, inode| {
+            more |= entries.len() >= ENTRIES_MAX;
+            if !more {
+                entries.push(Entry { name: name.to_vec(), inode });
+            }
+        })?;
+        if more { Err(Error::TooLarge("a directory")) } else { Ok(entries) }
+    }
+
+    /// Hands the names in a directory and their inodes to `sink` as they are written, in no particular order, without
+    /// `.` and `..`.
+    ///
+    /// # Errors
+    /// When it is damaged or too long; what was handed over before stays handed over.
+    pub fn for_each_entry(&self, directory: &Inode, sink: &mut dyn FnMut(&[u8], u32)) -> Result<(), Error> {
         if directory.kind != Kind::Directory {
             return Err(Error::Damaged("not a directory"));
         }
         if directory.size > DIRECTORY_BYTES_MAX {
             return Err(Error::TooLarge("a directory"));
         }
-        let mut entries = Vec::new();
-        self.read_blocks(directory, directory.size, &mut |block| directory::parse(block, &mut entries))?;
-        Ok(entries)
+        let one_block = self.superblock.block_bytes;
+        self.read_blocks(directory, one_block, &mut |block| directory::parse(block, sink))
     }
 
     /// Hands a file's content to `sink`, block by block, holes as zeros.
@@ -139,7 +202,7 @@ impl<D: ReadAt> Ext4<D> {
         if file.size > bytes_max {
             return Err(Error::TooLarge("a file"));
         }
-        self.read_blocks(file, file.size, sink)
+        self.read_blocks(file, CHUNK_BYTES, sink)
     }
 
     /// Reads where a symbolic link points.
@@ -155,7 +218,7 @@ impl<D: ReadAt> Ext4<D> {
             return Err(Error::TooLarge("a symbolic link"));
         }
         let mut target = Vec::new();
-        self.read_blocks(link, link.size, &mut |block| {
+        self.read_blocks(link, CHUNK_BYTES, &mut |block| {
             target.extend_from_slice(block);
             Ok(())
         })?;
@@ -176,23 +239,28 @@ impl<D: ReadAt> Ext4<D> {
         Ok(found)
     }
 
+    /// Hands over the whole content, at most `chunk` bytes at once, which is a multiple of the block's.
     fn read_blocks(
         &self,
         inode: &Inode,
-        length: u64,
+        chunk: u64,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let block_bytes = self.superblock.block_bytes;
+        let (block_bytes, length) = (self.superblock.block_bytes, inode.size);
         let map = extents::map(&self.disk, &self.superblock, inode)?;
-        let mut buffer = vec![0; block_bytes as usize];
+        let mut buffer = vec![0; chunk.min(length) as usize];
         let mut at = 0;
         while at < length {
-            let count = block_bytes.min(length - at) as usize;
-            match map.physical(at / block_bytes) {
+            let (physical, blocks) = map.run(at / block_bytes);
+            let count = blocks.saturating_mul(block_bytes).min(chunk).min(length - at) as usize;
+            match physical {
                 Some(block) => {
                     self.disk.read_at(self.superblock.offset_of(block)?, &mut buffer[..count])?;
                 }
-                None => buffer[..count].fill(0),
+                None => {
+                    self.disk.charge(count as u64)?;
+                    buffer[..count].fill(0);
+                }
             }
             sink(&buffer[..count])?;
             at += count as u64;

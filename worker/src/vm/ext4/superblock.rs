@@ -6,8 +6,9 @@ pub(super) const OFFSET: u64 = 1024;
 pub(super) const BYTES: usize = 1024;
 
 const MAGIC: u16 = 0xEF53;
-/// Directory entries with types, extents, flexible groups, 64-bit descriptors, an unclean stop.
-const READABLE: u32 = 0x2 | 0x40 | 0x200 | 0x80 | 0x4;
+/// Directory entries with types, extents, flexible groups, 64-bit descriptors, an unclean stop, a seed for
+/// checksums.
+const READABLE: u32 = 0x2 | 0x40 | 0x200 | 0x80 | 0x4 | 0x2000;
 const FEATURE_64BIT: u32 = 0x80;
 
 /// What is needed of the superblock.

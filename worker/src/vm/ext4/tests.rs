@@ -33,12 +33,16 @@ fn sample() -> Vec<u8> {
     disk(&root)
 }
 
+fn list<D: ReadAt>(fs: &Ext4<D>, directory: &Inode) -> Result<Vec<(String, u32)>, Error> {
+    let name = |entry: Entry| (String::from_utf8_lossy(&entry.name).into_owned(), entry.inode);
+    Ok(fs.read_dir(directory)?.into_iter().map(name).collect())
+}
+
 fn find<D: ReadAt>(fs: &Ext4<D>, path: &str) -> Inode {
     path.split('/').fold(fs.inode(ROOT_INODE).unwrap(), |directory, name| {
-        let entries = fs.read_dir(&directory).unwrap();
-        let entry =
-            entries.iter().find(|entry| entry.name == name.as_bytes()).unwrap_or_else(|| panic!("no {name}"));
-        fs.inode(entry.inode).unwrap()
+        let entries = list(fs, &directory).unwrap();
+        let (_, inode) = entries.iter().find(|entry| entry.0 == name).unwrap_or_else(|| panic!("no {name}"));
+        fs.inode(*inode).unwrap()
     })
 }
 
@@ -60,7 +64,7 @@ fn files_links_and_large_directories_are_read() {
     assert_eq!(content(&fs, &find(&fs, "upper/deep/er/large")), vec![7; 300_000]);
     assert_eq!(fs.read_link(&find(&fs, "upper/short")).unwrap(), b"hello");
     assert_eq!(fs.read_link(&find(&fs, "upper/long")).unwrap().len(), 200);
-    assert_eq!(fs.read_dir(&find(&fs, "upper/deep")).unwrap().len(), 601);
+    assert_eq!(list(&fs, &find(&fs, "upper/deep")).unwrap().len(), 601);
 }
 
 #[test]
@@ -88,8 +92,8 @@ fn walk(disk: &[u8]) -> Result<usize, Error> {
         let _ = fs.read_link(&inode);
         let _ = fs.read_file(&inode, 1 << 20, &mut |_| Ok(()));
         if inode.kind == Kind::Directory && depth < 8 && seen < 2000 {
-            let entries = fs.read_dir(&inode).unwrap_or_default();
-            left.extend(entries.iter().filter_map(|entry| Some((fs.inode(entry.inode).ok()?, depth + 1))));
+            let entries = list(&fs, &inode).unwrap_or_default();
+            left.extend(entries.iter().filter_map(|(_, inode)| Some((fs.inode(*inode).ok()?, depth + 1))));
         }
     }
     Ok(seen)
