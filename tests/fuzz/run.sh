@@ -1,0 +1,24 @@
+#!/bin/sh
+# Fuzzes every target for FUZZ_SECONDS (600) each; whatever it finds is in tests/fuzz/artifacts, and the exit status is
+# not 0. The corpus grows in target/fuzz/corpus; what is in the repository are its seeds.
+#
+# The targets are in cargo-fuzz's layout, but cargo-fuzz wants a nightly compiler. The same instrumentation is had from
+# a stable one: coverage is LLVM's and needs no more than flags. There is no address sanitizer then, and nothing here for
+# it to find: the readers have no unsafe code.
+set -eu
+cd "$(dirname "$0")"
+root=$(cd ../.. && pwd)
+seconds=${FUZZ_SECONDS:-600}
+target=x86_64-unknown-linux-gnu
+work=$root/target/fuzz
+flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+ -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+ -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-simplifycfg-branch-fold-threshold=0"
+CARGO_TARGET_DIR=$work RUSTFLAGS=$(echo "$flags" | tr -d '\n') \
+    cargo build --locked --quiet --release --target "$target" --bin disk --bin frames
+for name in ${*:-disk frames}; do
+    mkdir -p "$work/corpus/$name" "artifacts/$name"
+    echo "== $name: $seconds s, $(ls "corpus/$name" | wc -l) seeds"
+    nice "$work/$target/release/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 \
+        -max_len=65536 -print_final_stats=1 -artifact_prefix="artifacts/$name/" "$work/corpus/$name" "corpus/$name"
+done
