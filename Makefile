@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e lab lint bench soak clean
+.PHONY: help setup build demo test test-unit test-e2e lab lint fuzz bench soak clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ lab: build ## Try what needs KVM, cgroup v2 and systemd, in an emulated machine 
 lint: ## Formatting and clippy, as changes are expected to pass them.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+fuzz: ## Fuzz what reads the bytes of VMs: FUZZ_SECONDS (600) for each target.
+	@tests/fuzz/run.sh
 
 bench: build ## Measure; results go to bench/results/.
 	$(IN_TARGET) target/debug/evalfleet image build base

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use evalfleet_bench::report::Report;
 use evalfleet_bench::soak::Plan;
-use evalfleet_bench::{queue, reset, soak, stream};
+use evalfleet_bench::{effects, queue, reset, soak, stream};
 use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, logging, shutdown};
 use std::path::{Path, PathBuf};
@@ -57,6 +57,12 @@ enum What {
         #[arg(long, default_value_t = 180)]
         minutes: u64,
     },
+    /// Time from a job's end to the list of what it left, stage by stage.
+    Effects {
+        /// Rounds that count.
+        #[arg(long, default_value_t = 15)]
+        runs: usize,
+    },
     /// Time of a no-op job without a VM, on a RabbitMQ of its own.
     Queue {
         /// Jobs, one at a time and then again several at a time.
@@ -69,9 +75,10 @@ enum What {
 }
 
 /// What is measured if nothing is said, and the files of its tables.
-const EVERYTHING: [(&str, What); 3] = [
+const EVERYTHING: [(&str, What); 4] = [
     ("reset.txt", What::Reset { runs: 15 }),
     ("stream.txt", What::Stream { runs: 5 }),
+    ("effects.txt", What::Effects { runs: 15 }),
     ("queue.txt", What::Queue { jobs: 300, window: 32 }),
 ];
 
@@ -107,6 +114,9 @@ async fn measure(
         What::Soak { jobs, workers, deep_every, minutes } => {
             let plan = Plan { jobs, workers, deep_every, limit: Duration::from_secs(minutes * 60) };
             Box::pin(soak::measure(settings, plan, interrupted)).await.context("the soak")
+        }
+        What::Effects { runs } => {
+            Box::pin(effects::measure(settings, runs, interrupted)).await.context("measuring effects")
         }
         What::Queue { jobs, window } => {
             Box::pin(queue::measure(jobs, window, interrupted)).await.context("measuring the queue")

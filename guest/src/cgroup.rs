@@ -1,11 +1,12 @@
 //! A cgroup for one run: what its whole process tree may use, what it used, and its end.
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-const ROOT: &str = "/sys/fs/cgroup";
+/// Where they all are.
+pub(crate) const ROOT: &str = "/sys/fs/cgroup";
 
 /// One run's cgroup; removed when dropped, which takes its processes along.
 pub(crate) struct Cgroup {
@@ -41,8 +42,7 @@ impl Cgroup {
 
     /// The processes that are in it now.
     pub(crate) fn processes(&self) -> Vec<Pid> {
-        let text = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.trim().parse().ok().and_then(Pid::from_raw)).collect()
+        processes_in(&self.dir)
     }
 
     /// Kills everything in it and waits until it is empty.
@@ -85,6 +85,19 @@ impl Drop for Cgroup {
         // An orphan that is not reaped yet keeps it for a moment; the number is never used again.
         let _ = fs::remove_dir(&self.dir);
     }
+}
+
+/// The processes of the cgroup `dir`, without those of the cgroups below it.
+pub(crate) fn processes_in(dir: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.trim().parse().ok().and_then(Pid::from_raw)).collect()
+}
+
+/// Reads one `name value` line of a file of the cgroup `dir`.
+pub(crate) fn counter(dir: &Path, file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Reaps every child that has ended, orphans included: process 1 inherits them all, and as long as they

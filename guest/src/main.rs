@@ -11,6 +11,7 @@ mod boot;
 mod cgroup;
 mod entropy;
 mod files;
+mod left;
 mod port;
 mod run;
 mod serve;

@@ -1,6 +1,7 @@
 //! One run: a program, its streams, its process tree.
 
 use crate::cgroup::Cgroup;
+use crate::left;
 use evalfleet_proto::guest::{Exited, Run};
 use rustix::process::{Pid, PidfdFlags, WaitStatus};
 use std::collections::VecDeque;
@@ -119,9 +120,12 @@ impl Running {
 
     /// Tells who is left now that the first process is gone, and ends them.
     pub(crate) fn sweep(&self) -> (u32, Vec<String>) {
-        let left = self.cgroup.processes();
+        let left = left::processes(&self.cgroup, self.pid);
         let names = left.iter().take(LEFT_NAMES_MAX).map(|pid| name_of(*pid)).collect();
-        self.cgroup.kill();
+        if !left.is_empty() {
+            self.cgroup.kill();
+            left::end(&self.cgroup, self.pid);
+        }
         (left.len() as u32, names)
     }
 

@@ -4,6 +4,7 @@
 //! is a module with its own `ALL`; they share one template through [`yard::Yard`].
 
 mod accelerator;
+mod effects;
 mod reset;
 mod yard;
 
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     // Two cores, and some of them break things on purpose.
     arguments.test_threads = Some(1);
     let shared = Arc::new(OnceLock::new());
-    let trials = [accelerator::ALL, reset::ALL].into_iter().flatten().map(|(name, test)| {
+    let trials = [accelerator::ALL, effects::ALL, reset::ALL].into_iter().flatten().map(|(name, test)| {
         let (shared, test) = (shared.clone(), *test);
         Trial::test(*name, move || {
             test(shared.get_or_init(Yard::open));

@@ -1,7 +1,11 @@
 //! The fuzzer's corpus through the readers, without the fuzzer: neither may drift from the other.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+#[expect(unreachable_pub, reason = "the fuzzer's crate exports it")]
 #[path = "../../tests/fuzz/src/sparse.rs"]
 mod sparse;
+#[expect(unreachable_pub, reason = "the fuzzer's crate exports it")]
 #[path = "../../tests/fuzz/src/targets.rs"]
 mod targets;
 

@@ -19,7 +19,12 @@ pub fn report(evaluation: &Evaluation) -> String {
         let _ = write!(text, "\n  not kept: {}: {why}", artifact.path);
     }
     if evaluation.processes_left > 0 {
-        let _ = write!(text, "\n  left running: {} processes (ended)", evaluation.processes_left);
+        let names = evaluation.processes_left_names.join(", ");
+        let names = if names.is_empty() { names } else { format!(": {}", plain(&names)) };
+        let _ = write!(text, "\n  left running: {} processes (ended){names}", evaluation.processes_left);
+    }
+    for warning in &evaluation.warnings {
+        let _ = write!(text, "\n  warning: {}", plain(warning));
     }
     let timings = &evaluation.timings;
     let stages = [
@@ -74,11 +79,14 @@ fn effects(evaluation: &Evaluation, text: &mut String) {
         let change = serde_json::to_value(effect.change).unwrap_or_default();
         let object = serde_json::to_value(effect.object).unwrap_or_default();
         let (change, object) = (change.as_str().unwrap_or("?"), object.as_str().unwrap_or("?"));
-        let _ = write!(text, "\n    {change:<8} {object:<9} {}", effect.path);
+        let _ = write!(text, "\n    {change:<8} {object:<9} {}", plain(&effect.path));
         if let Some(target) = &effect.target {
-            let _ = write!(text, " -> {target}");
+            let _ = write!(text, " -> {}", plain(target));
         } else if effect.size > 0 {
             let _ = write!(text, " ({} bytes)", effect.size);
+        }
+        if let Some(from) = &effect.renamed_from {
+            let _ = write!(text, ", was {}", plain(from));
         }
         if !effect.expected {
             text.push_str(" unexpected");
@@ -88,6 +96,11 @@ fn effects(evaluation: &Evaluation, text: &mut String) {
     if count > shown {
         let _ = write!(text, "\n    … and {} more", count - shown);
     }
+}
+
+/// A guest's words without what a terminal would obey.
+fn plain(words: &str) -> String {
+    words.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 /// A duration with three digits that matter.

@@ -147,6 +147,21 @@ pub struct Spent {
     pub disk_growth: u64,
     /// From the start of the subject to its end.
     pub wall: Duration,
+    /// What stopping it took.
+    pub halt: Halt,
+    /// Whether QEMU wrote nothing to its disks since it was started.
+    pub untouched: bool,
+}
+
+/// What stopping a VM took, step by step.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Halt {
+    /// Until the guest said that its disk is flushed.
+    pub flush: Duration,
+    /// Until QEMU said that it stands still.
+    pub hold: Duration,
+    /// Until the host had read its books about it.
+    pub books: Duration,
 }
 
 impl Active {
@@ -322,9 +337,11 @@ impl Active {
     /// When QEMU does not answer although it runs.
     pub async fn stop(mut self) -> Result<Spent, Error> {
         let up = self.qmp.has_stopped().is_none();
+        let begun = Instant::now();
         let synced = up && sync(&mut self.agent, SYNC).await.is_ok();
         let Books { usage: from, disks: disks_from, allocated: allocated_from } = self.at_claim;
-        let (mut used, mut disks) = (from, disks_from);
+        let (mut used, mut disks, mut untouched) = (from, disks_from, false);
+        let (flush, mut held) = (begun.elapsed(), begun.elapsed());
         if self.process.ended().is_none() {
             // It may end between these lines: then the last sample stands.
             if up {
@@ -333,9 +350,15 @@ impl Active {
                     .await
                     .unwrap_or_else(|error| tracing::debug!(%error, "holding a guest that is gone"));
             }
+            held = begun.elapsed();
             used = metrics::usage(self.process.pid(), &self.template.ram()).unwrap_or(used);
-            disks = self.qmp.disks().await.unwrap_or(disks);
+            if let Ok(counted) = self.qmp.disks().await {
+                untouched = (counted.written_bytes, counted.discarded_bytes) == (0, 0);
+                disks = counted;
+            }
         }
+        let halt =
+            Halt { flush, hold: held.saturating_sub(flush), books: begun.elapsed().saturating_sub(held) };
         let grown = used.memory_bytes.saturating_sub(from.memory_bytes);
         let allocated =
             sparse::allocated(&self.scratch).map_err(Error::host("looking at the scratch disk"))?;
@@ -352,6 +375,8 @@ impl Active {
             disk_written: disks.written_bytes.saturating_sub(disks_from.written_bytes),
             disk_growth: allocated.saturating_sub(allocated_from),
             wall: self.wall,
+            halt,
+            untouched,
             process: self.process,
             scratch: self.scratch,
             template: self.template,

@@ -32,7 +32,7 @@ mod upper;
 
 mod active;
 
-pub use active::{Active, Ending, Event, Limit, Meter, Spent};
+pub use active::{Active, Ending, Event, Halt, Limit, Meter, Spent};
 pub use clone::{Clean, ResetProof};
 pub use metrics::Usage;
 pub use qemu::{Accelerator, Machine};

@@ -335,7 +335,7 @@ fn digest_of(mut xattrs: Vec<(String, Vec<u8>)>) -> Option<Sha256> {
 /// The beginning of a path that may be long.
 fn shown(path: &str) -> &str {
     const SHOWN: usize = 256;
-    &path[..path.floor_char_boundary(SHOWN)]
+    path.char_indices().nth(SHOWN).map_or(path, |(end, _)| &path[..end])
 }
 
 fn kind(kind: Kind) -> ObjectType {
