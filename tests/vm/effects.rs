@@ -171,9 +171,8 @@ for n in range(200): os.mkdir('d'); os.chdir('d')
 }
 
 fn a_hostile_disk_is_warned_of(yard: &Yard) {
-    // The upper layer's own directory entry, in the disk's first data blocks, and then the superblock.
     let mut active = yard.claim();
-    let script = "sync; mount -t devtmpfs d /mnt 2>/dev/null; dd if=/dev/zero of=/dev/vdb bs=1k seek=1 count=1 conv=notrunc 2>/dev/null; sync";
+    let script = "echo x > /x; sync; dd if=/dev/zero of=/dev/vdb bs=1k seek=1 count=1 conv=notrunc; sync";
     yard.sh(&mut active, script);
     let spent = yard.stop(active);
     // Either the kernel wrote its own superblock over it, or the disk is none any more: no panic, no loop.
@@ -187,8 +186,8 @@ fn a_hostile_disk_is_warned_of(yard: &Yard) {
 fn processes_are_found(yard: &Yard) {
     let cases = [
         // A shell's own background, a daemon that forked twice and left its session and streams.
-        ("sleep 1000 &", "sleep"),
-        ("setsid sh -c 'sleep 1001 & exit' < /dev/null > /dev/null 2>&1", "sleep"),
+        ("sleep 1000 & sleep 0.3", "sleep"),
+        ("setsid sh -c 'sleep 1001 & exit' < /dev/null > /dev/null 2>&1; sleep 0.3", "sleep"),
         // Root leaves the run's cgroup: down, aside, and back to the agent's.
         (
             "g=$(sed s/0::// /proc/self/cgroup); mkdir /sys/fs/cgroup/$g/in; (echo 0 > /sys/fs/cgroup/$g/in/cgroup.procs; exec sleep 1002) & sleep 0.3",

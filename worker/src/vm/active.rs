@@ -149,8 +149,6 @@ pub struct Spent {
     pub wall: Duration,
     /// What stopping it took.
     pub halt: Halt,
-    /// Whether QEMU wrote nothing to its disks since it was started.
-    pub untouched: bool,
 }
 
 /// What stopping a VM took, step by step.
@@ -340,7 +338,7 @@ impl Active {
         let begun = Instant::now();
         let synced = up && sync(&mut self.agent, SYNC).await.is_ok();
         let Books { usage: from, disks: disks_from, allocated: allocated_from } = self.at_claim;
-        let (mut used, mut disks, mut untouched) = (from, disks_from, false);
+        let (mut used, mut disks) = (from, disks_from);
         let (flush, mut held) = (begun.elapsed(), begun.elapsed());
         if self.process.ended().is_none() {
             // It may end between these lines: then the last sample stands.
@@ -352,10 +350,7 @@ impl Active {
             }
             held = begun.elapsed();
             used = metrics::usage(self.process.pid(), &self.template.ram()).unwrap_or(used);
-            if let Ok(counted) = self.qmp.disks().await {
-                untouched = (counted.written_bytes, counted.discarded_bytes) == (0, 0);
-                disks = counted;
-            }
+            disks = self.qmp.disks().await.unwrap_or(disks);
         }
         let halt =
             Halt { flush, hold: held.saturating_sub(flush), books: begun.elapsed().saturating_sub(held) };
@@ -376,7 +371,6 @@ impl Active {
             disk_growth: allocated.saturating_sub(allocated_from),
             wall: self.wall,
             halt,
-            untouched,
             process: self.process,
             scratch: self.scratch,
             template: self.template,

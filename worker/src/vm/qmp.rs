@@ -38,7 +38,6 @@ impl std::fmt::Debug for Qmp {
 pub(super) struct DiskCounters {
     pub(super) read_bytes: u64,
     pub(super) written_bytes: u64,
-    pub(super) discarded_bytes: u64,
 }
 
 macro_rules! execute {
@@ -198,7 +197,6 @@ impl Qmp {
         Ok(stats.iter().fold(DiskCounters::default(), |sum, disk| DiskCounters {
             read_bytes: sum.read_bytes + count(disk.stats.rd_bytes),
             written_bytes: sum.written_bytes + count(disk.stats.wr_bytes),
-            discarded_bytes: sum.discarded_bytes + count(disk.stats.unmap_bytes),
         }))
     }
 }
