@@ -4,6 +4,7 @@
 #   kvm      the kernel's KVM on (emulated) SVM, and the cgroup v2 controllers
 #   probe    evalfleet-worker probe: a template boots, is frozen, cloned and proved; it must say kvm
 #   trials   the VM trials of tests/vm under KVM, which is asserted by their own labels and by every template's record
+#   service  a worker as deploy/systemd/ starts it, without root, on a real broker: one job, in a jail that lacks nothing
 set -u
 payload=$(dirname "$0")
 . "$payload/settings"
@@ -14,7 +15,7 @@ failed=
 begun=$(date +%s)
 now() { echo $(($(date +%s) - begun)); }
 
-# step NAME SECONDS FUNCTION: runs it unless others were asked for, and notes how it ended.
+# step NAME FUNCTION: runs it unless others were asked for, and notes how it ended.
 step() {
     case ",${ONLY:-$1}," in *",$1,"*) ;; *) return 0 ;; esac
     at=$(now)
@@ -50,25 +51,93 @@ kvm() {
     grep -qw pids /sys/fs/cgroup/cgroup.controllers
 }
 
-probe() {
-    export EVALFLEET_QEMU__ACCELERATOR=auto EVALFLEET_QEMU__BOOT_TIMEOUT=$((180 * PATIENCE))s EVALFLEET_QEMU__RESET_TIMEOUT=$((30 * PATIENCE))s
+# Settings of the worker, all of them with this machine's patience.
+environment() {
+    export EVALFLEET_QEMU__BOOT_TIMEOUT=$((180 * PATIENCE))s EVALFLEET_QEMU__RESET_TIMEOUT=$((30 * PATIENCE))s
     export EVALFLEET_STATE__DIR="$PWD/target/lab-state" EVALFLEET_IMAGES__DIR="$PWD/target/images" EVALFLEET_QEMU__SNAPSHOT_DIR="$PWD/target/templates"
-    answer=$(timeout 900 target/debug/evalfleet-worker probe --json) || { echo "  $answer"; return 1; }
-    echo "  $answer"
-    echo "$answer" | grep -q '"works":true' && echo "$answer" | grep -q '"accelerator":"kvm"'
+    # No fallback: a VM that does not stand under KVM fails its trial.
+    export EVALFLEET_TEST_ACCELERATOR=kvm EVALFLEET_TEST_PATIENCE=$PATIENCE
+}
+
+# alone SECONDS COMMAND: as a service of its own, whose cgroup is its own to divide.
+alone() {
+    seconds=$1
+    shift
+    variables=$(env | sed -n 's/^\(EVALFLEET_[A-Z_]*\)=.*/--setenv=\1/p')
+    # shellcheck disable=SC2086 # names without blanks
+    systemd-run --quiet --wait --pipe --collect --property=Delegate=yes --property="RuntimeMaxSec=$seconds" \
+        --property="WorkingDirectory=$PWD" $variables "$@" 2>&1
+}
+
+probe() {
+    environment
+    alone 900 "$PWD/target/debug/evalfleet-worker" probe --json > /run/lab/answer
+    code=$?
+    sed 's/^/  /' /run/lab/answer
+    [ "$code" -eq 0 ] && grep -q '"works":true' /run/lab/answer && grep -q '"accelerator":"kvm"' /run/lab/answer
 }
 
 trials() {
-    # No fallback: a VM that does not stand under KVM fails its trial.
-    export EVALFLEET_TEST_ACCELERATOR=kvm EVALFLEET_TEST_PATIENCE=$PATIENCE
-    timeout 3600 target/debug/deps/vm --test-threads=1 ${TRIALS:+"$TRIALS"} 2>&1
+    environment
+    # shellcheck disable=SC2086 # no word where no trial is named
+    alone 3600 "$PWD/target/debug/deps/vm" --test-threads=1 ${TRIALS:+"$TRIALS"}
     code=$?
-    echo "  templates: $(cat target/templates/*/template.json | tr -d ' \n' | grep -o '"accelerator":"[a-z]*"' | sort | uniq -c)"
-    if cat target/templates/*/template.json | tr -d ' \n' | grep -q '"accelerator":"tcg"'; then
-        echo "  a template of the other accelerator is among them"
-        return 1
-    fi
+    labels=$(cat target/templates/*/template.json | tr -d ' \n' | grep -o '"accelerator":"[a-z]*"' | sort | uniq -c)
+    echo "  templates:$labels"
+    case $labels in *tcg*) echo "  one is of the other accelerator"; return 1 ;; esac
     return "$code"
+}
+
+# Everything that a host of one's own has: the account, the settings, the unit, a broker.
+install_worker() {
+    install -m 755 target/debug/evalfleet target/debug/evalfleet-worker target/debug/evalfleet-jail /usr/local/bin/
+    install -m 644 deploy/systemd/evalfleet.sysusers /usr/lib/sysusers.d/evalfleet.conf
+    install -m 644 deploy/systemd/evalfleet-worker@.service /etc/systemd/system/
+    systemd-sysusers evalfleet.conf
+    mkdir -p /etc/evalfleet /var/lib/evalfleet
+    cat > /etc/evalfleet/evalfleet.toml <<END
+[qemu]
+accelerator = "kvm"
+boot_timeout = "$((180 * PATIENCE))s"
+reset_timeout = "$((30 * PATIENCE))s"
+jail = "required"
+END
+    cp -r target/images /var/lib/evalfleet/
+    chown -R evalfleet:evalfleet /var/lib/evalfleet
+    systemctl daemon-reload
+    timeout 600 systemctl start rabbitmq-server && timeout 120 evalfleet topology declare
+}
+
+# How a QEMU at work is locked up, as the kernel tells it.
+show_jail() {
+    for pid in $(pgrep -x qemu-system-x86 || pgrep qemu-system); do
+        group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+        echo "  QEMU: uid $(awk '/^Uid/ {print $2}' "/proc/$pid/status"), capabilities $(awk '/^CapEff/ {print $2}' "/proc/$pid/status")," \
+            "no new privileges $(awk '/^NoNewPrivs/ {print $2}' "/proc/$pid/status"), seccomp $(awk '/^Seccomp:/ {print $2}' "/proc/$pid/status")"
+        echo "    cgroup ${group#/sys/fs/cgroup}: memory.max $(cat "$group/memory.max"), pids.max $(cat "$group/pids.max"), cpu.max $(cat "$group/cpu.max")"
+    done
+}
+
+service() {
+    unset EVALFLEET_STATE__DIR EVALFLEET_IMAGES__DIR EVALFLEET_QEMU__SNAPSHOT_DIR EVALFLEET_QEMU__BOOT_TIMEOUT EVALFLEET_QEMU__RESET_TIMEOUT
+    export HOME=/root
+    install_worker || return 1
+    systemctl start evalfleet-worker@1
+    timeout 900 evalfleet run --json --wall 120s -- sh -c 'echo hi > /workspace/a; sleep 10' > /run/lab/result &
+    job=$!
+    until [ -s /run/lab/jailed ] || ! kill -0 "$job" 2> /dev/null; do
+        sleep 2
+        show_jail > /run/lab/jailed
+    done
+    wait "$job"
+    code=$?
+    journalctl --quiet --no-pager --output=cat --unit=evalfleet-worker@1 | sed 's/^/  /'
+    cat /run/lab/jailed
+    tr -d ' \n' < /run/lab/result | grep -oE '"status":"[a-z_]*"|"accelerator":"[a-z]*"|"path":"/workspace/a","change":"[a-z]*"' | sed 's/^/  /'
+    systemctl stop evalfleet-worker@1
+    echo "  stopped: $(systemctl show --property=Result --property=ExecMainStatus evalfleet-worker@1 | tr '\n' ' '), QEMUs left: $(pgrep -c qemu-system)"
+    [ "$code" -eq 0 ] && tr -d ' \n' < /run/lab/result | grep -q '"accelerator":"kvm"' &&
+        [ "$(systemctl show --value --property=Result evalfleet-worker@1)" = success ] && ! pgrep qemu-system > /dev/null
 }
 
 lay_checkout
@@ -77,6 +146,7 @@ echo
 step kvm kvm
 step probe probe
 step trials trials
+step service service
 echo "summary, under KVM in the lab, after $(now) s:"
 printf '%s' "${summary:-}"
 if [ -z "$failed" ]; then echo "verdict: passed"; else echo "verdict: failed"; fi

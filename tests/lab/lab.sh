@@ -59,8 +59,10 @@ payload() {
     printf 'CHECKOUT=%q\nONLY=%q\nTRIALS=%q\n' "$PWD" "$only" "$trials" > "$tree/settings"
     cp -r vm-images deploy "$tree/checkout/"
     cp "${EVALFLEET_AGENT:-target/x86_64-unknown-linux-gnu/guest/evalfleet-guest}" "$tree/checkout/target/x86_64-unknown-linux-gnu/guest/"
-    slim target/debug/evalfleet "$tree/checkout/target/debug/evalfleet"
-    slim target/debug/evalfleet-worker "$tree/checkout/target/debug/evalfleet-worker"
+    local program
+    for program in evalfleet evalfleet-worker evalfleet-jail; do
+        slim "target/debug/$program" "$tree/checkout/target/debug/$program"
+    done
     slim "$trials_program" "$tree/checkout/target/debug/deps/vm"
     local image
     for image in target/images/*/; do

@@ -10,6 +10,7 @@ readonly SUITE=trixie
 readonly PACKAGES=(
     linux-image-amd64 systemd systemd-sysv udev kmod dbus # a machine
     qemu-system-x86 util-linux uidmap e2fsprogs           # what a worker runs
+    rabbitmq-server                                       # what a worker serves
     python3-minimal iproute2 procps                       # what trials look with
 )
 # The kernel's drivers in the initramfs; all others are loaded by udev.
@@ -37,6 +38,7 @@ finish() {
     printf 'kvm_amd\n' > "$root/etc/modules-load.d/kvm.conf"
     printf '%s\n' "$LAB_UNIT" > "$root/etc/systemd/system/evalfleet-lab.service"
     chroot "$root" systemctl --quiet enable evalfleet-lab.service
+    chroot "$root" systemctl --quiet disable rabbitmq-server.service epmd.service epmd.socket
     # A login on the console would hang up on whatever else is written there; the rest is for machines that live longer.
     chroot "$root" systemctl --quiet mask serial-getty@ttyS0.service getty@tty1.service apt-daily.timer apt-daily-upgrade.timer \
         dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-timesyncd.service
