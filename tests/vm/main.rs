@@ -5,7 +5,11 @@
 
 mod accelerator;
 mod effects;
+mod faults;
 mod reset;
+mod shift;
+mod strategies;
+mod supply;
 mod yard;
 
 use libtest_mimic::{Arguments, Trial};
@@ -16,12 +20,22 @@ use yard::Yard;
 /// A trial in the shared yard.
 type Test = fn(&Yard);
 
+/// Every area, in the order of its running.
+const AREAS: &[&[(&str, Test)]] = &[
+    reset::ALL,
+    supply::ALL,
+    strategies::ALL,
+    effects::ALL,
+    faults::ALL,
+    accelerator::ALL,
+];
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Two cores, and some of them break things on purpose.
     arguments.test_threads = Some(1);
     let shared = Arc::new(OnceLock::new());
-    let trials = [accelerator::ALL, effects::ALL, reset::ALL].into_iter().flatten().map(|(name, test)| {
+    let trials = AREAS.iter().copied().flatten().map(|(name, test)| {
         let (shared, test) = (shared.clone(), *test);
         Trial::test(*name, move || {
             test(shared.get_or_init(Yard::open));

@@ -148,7 +148,7 @@ async fn run(runner: &mut Runner, job: Job) -> anyhow::Result<Evaluation> {
     let never = CancellationToken::new();
     match Box::pin(runner.run(&job, Timestamp::now(), &never, &mut |_| ())).await {
         Fate::Done(evaluation) => Ok(*evaluation),
-        Fate::Fault(why) => bail!("a fault of ours: {why}"),
+        Fate::Fault(why) | Fate::Unable(why) => bail!("a fault of ours: {why}"),
     }
 }
 
