@@ -4,10 +4,12 @@
 #   deploy/setup.sh           install what is missing (sudo where it must; without it, prints the line)
 #   deploy/setup.sh --check   only say what is missing; exit 69 if something is
 #
-# Debian 12 and 13, Ubuntu 25.04 and newer. Rust itself comes from https://rustup.rs.
+# Debian 12 and 13, Ubuntu 24.04 and newer. Rust itself comes from https://rustup.rs.
 set -euo pipefail
 
-readonly QEMU_MAJOR_MIN=9
+# From QEMU 9 on, clones are sound; older ones load snapshots, which is slower.
+readonly QEMU_MAJOR_MIN=7
+readonly QEMU_MAJOR_CLONES=9
 readonly JAVA_MIN=17
 readonly UNREACHABLE=69
 
@@ -31,6 +33,7 @@ look() {
     have gpg || want gpg "verifies Debian's packages"
     have pgrep || want procps "lets the tests see what runs"
     [ "$(qemu_major || echo 0)" -ge "$QEMU_MAJOR_MIN" ] || want qemu-system-x86 "runs the VMs (version $QEMU_MAJOR_MIN or newer)"
+    have qemu-img || want qemu-utils "makes disks for snapshots"
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || want rabbitmq-server "carries jobs and results"
     [ "$(java_version || echo 0)" -ge "$JAVA_MIN" ] || want default-jre-headless "runs Datomic"
     have mvn || want maven "fetches Datomic from Maven Central"
@@ -96,6 +99,16 @@ EOF
     return 0
 }
 
+# What works, and could be better.
+advise() {
+    local major
+    major=$(qemu_major || echo 0)
+    if [ "$major" -lt "$QEMU_MAJOR_CLONES" ]; then
+        say "setup: QEMU $major works, but every VM loads a snapshot; $QEMU_MAJOR_CLONES or newer is several times faster"
+        say "       (Debian 12 has it in bookworm-backports: apt-get install -t bookworm-backports qemu-system-x86)"
+    fi
+}
+
 main() {
     if ! have cargo; then
         say "Rust is missing: install it from https://rustup.rs, then run this again."
@@ -103,6 +116,7 @@ main() {
     fi
     look
     if [ "${#packages[@]}" -eq 0 ]; then
+        advise
         say "setup: nothing is missing"
         return
     fi
@@ -130,6 +144,7 @@ main() {
         say "setup: still missing after the installation: ${packages[*]}"
         exit "$UNREACHABLE"
     fi
+    advise
     say "setup: done"
 }
 

@@ -7,8 +7,10 @@
 //!
 //! Everything a job writes lands in `/upper` of the scratch disk, where the host finds it.
 
+use crate::wake;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -86,8 +88,23 @@ fn furnish() -> Result<(), Error> {
     let cgroups = mount("cgroup2", "/sys/fs/cgroup", "cgroup2", quiet, c"favordynmods");
     step("mount the cgroups", cgroups)?;
     step("cgroup controllers", fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids"))?;
+    lay_machine_id()?;
     bring_up_loopback();
     Ok(())
+}
+
+/// Puts a file of memory over /etc/machine-id. Each clone writes its own there, which is then no effect
+/// of any job: what a job writes to it is none either.
+fn lay_machine_id() -> Result<(), Error> {
+    let fresh = "/dev/.machine-id";
+    step(fresh, fs::write(fresh, ""))?;
+    step(fresh, fs::set_permissions(fresh, fs::Permissions::from_mode(0o444)))?;
+    if !Path::new(wake::MACHINE_ID).exists() {
+        step(wake::MACHINE_ID, fs::write(wake::MACHINE_ID, ""))?;
+    }
+    step(wake::MACHINE_ID, mount_bind(fresh, wake::MACHINE_ID))?;
+    // The mount keeps it.
+    step(fresh, fs::remove_file(fresh))
 }
 
 /// Loads the modules of the initramfs in the order that its builder found out.

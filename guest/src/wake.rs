@@ -5,6 +5,8 @@ use evalfleet_proto::guest::{Awake, Hello};
 use rustix::time::{ClockId, Timespec};
 
 const NANOS: u64 = 1_000_000_000;
+/// What tells one system from another.
+pub(crate) const MACHINE_ID: &str = "/etc/machine-id";
 
 /// Does as the greeting says, and tells what did not work: the host decides whether that matters.
 pub(crate) fn wake(hello: Hello) -> Awake {
@@ -18,6 +20,10 @@ pub(crate) fn wake(hello: Hello) -> Awake {
     }
     if let Err(error) = rustix::system::sethostname(hello.hostname.as_bytes()) {
         errors.push(format!("hostname: {error}"));
+    }
+    // After the reseeding: drawn before, it would be every clone's.
+    if let Err(error) = entropy::draw::<16>().and_then(|id| std::fs::write(MACHINE_ID, machine_id(&id))) {
+        errors.push(format!("machine-id: {error}"));
     }
     let random = entropy::draw::<32>().map_or_else(
         |error| {
@@ -33,5 +39,19 @@ pub(crate) fn wake(hello: Hello) -> Awake {
         random,
         clock_ns: now.tv_sec as u64 * NANOS + now.tv_nsec as u64,
         errors,
+    }
+}
+
+/// As machine-id(5) has it: 32 lower-case digits and a line's end.
+fn machine_id(bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_machine_id_has_32_digits() {
+        assert_eq!(super::machine_id(&[0xab; 16]), format!("{}\n", "ab".repeat(16)));
     }
 }

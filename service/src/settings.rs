@@ -144,6 +144,14 @@ pub struct Qemu {
     pub memory: ByteSize,
     /// A VM's processors.
     pub cpus: u32,
+    /// The processor's model, empty for the accelerator's best.
+    pub cpu: String,
+    /// How a clean VM is made.
+    pub strategy: Strategy,
+    /// The most that all templates together may take on the disk.
+    pub templates_max: ByteSize,
+    /// The most memory for translated code, under emulation.
+    pub translations_max: ByteSize,
     /// The most its disk may hold.
     pub disk_size: ByteSize,
     /// The network of images that are reached over ssh.
@@ -169,6 +177,22 @@ pub enum Accelerator {
     Kvm,
     /// Emulation.
     Tcg,
+}
+
+/// `qemu.strategy`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// The fastest that this QEMU does soundly.
+    Auto,
+    /// A new QEMU that maps a template's memory privately.
+    TemplateClone,
+    /// A new QEMU that loads a template's memory from a file of fixed places.
+    MappedRam,
+    /// A new QEMU that loads an internal snapshot.
+    SnapshotLoad,
+    /// A new QEMU that boots.
+    ColdBoot,
 }
 
 /// `[images]`
@@ -306,6 +330,12 @@ impl Settings {
         }
         if !(1..=64).contains(&self.qemu.cpus) {
             wrong.push(format!("qemu.cpus is {}, and must be between 1 and 64", self.qemu.cpus));
+        }
+        if self.qemu.translations_max < ByteSize::mib(4) {
+            wrong.push(format!(
+                "qemu.translations_max is {}, and must be 4M or more",
+                self.qemu.translations_max
+            ));
         }
         if self.recorder.batch_count == 0 || self.recorder.batch_count > 1000 {
             wrong.push("recorder.batch_count must be between 1 and 1000".to_owned());

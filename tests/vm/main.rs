@@ -4,7 +4,11 @@
 //! is a module with its own `ALL`; they share one template through [`yard::Yard`].
 
 mod accelerator;
+mod faults;
 mod reset;
+mod shift;
+mod strategies;
+mod supply;
 mod yard;
 
 use libtest_mimic::{Arguments, Trial};
@@ -20,13 +24,16 @@ fn main() -> ExitCode {
     // Two cores, and some of them break things on purpose.
     arguments.test_threads = Some(1);
     let shared = Arc::new(OnceLock::new());
-    let trials = [accelerator::ALL, reset::ALL].into_iter().flatten().map(|(name, test)| {
-        let (shared, test) = (shared.clone(), *test);
-        Trial::test(*name, move || {
-            test(shared.get_or_init(Yard::open));
-            Ok(())
-        })
-    });
+    let trials = [accelerator::ALL, reset::ALL, supply::ALL, strategies::ALL, faults::ALL]
+        .into_iter()
+        .flatten()
+        .map(|(name, test)| {
+            let (shared, test) = (shared.clone(), *test);
+            Trial::test(*name, move || {
+                test(shared.get_or_init(Yard::open));
+                Ok(())
+            })
+        });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     // Statics are not dropped, an Arc is: what was made is put away.
     drop(shared);

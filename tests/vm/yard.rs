@@ -82,6 +82,11 @@ impl Yard {
         self.runtime.block_on(future)
     }
 
+    /// A folder that goes with the yard.
+    pub(crate) fn folder_root(&self) -> &Path {
+        self.machine.state()
+    }
+
     /// A folder for one more VM.
     pub(crate) fn folder(&self) -> PathBuf {
         let number = self.made.fetch_add(1, Ordering::Relaxed);

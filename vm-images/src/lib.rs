@@ -26,6 +26,7 @@ pub mod tree;
 pub mod index;
 pub mod manifest;
 pub mod store;
+pub mod templates;
 
 pub mod agent;
 pub mod initramfs;

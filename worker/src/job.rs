@@ -7,6 +7,7 @@ use crate::order;
 use crate::output::Stream;
 use crate::supply::{Refusal, Supplied, Supply};
 use crate::verdict::{Seen, Verdict, judge};
+use crate::vm;
 use crate::vm::effects::{self, Expected};
 use crate::vm::{Active, Ending, Event, Spent, Template};
 use evalfleet_proto::effect::Effect;
@@ -33,6 +34,8 @@ pub enum Fate {
     Done(Box<Evaluation>),
     /// Something of ours broke: it was not evaluated.
     Fault(String),
+    /// This worker can make no VM: it was not even tried, and belongs back into its queue.
+    Unable(String),
 }
 
 /// Runs jobs, one after the other.
@@ -89,12 +92,18 @@ impl Runner {
             Ok(supplied) => supplied,
             Err(Refusal::Request(why)) => return self.refused(job, taken, Verdict::harness(why)),
             Err(Refusal::Fault(why)) => return Fate::Fault(why),
+            Err(Refusal::Unable(why)) => return Fate::Unable(why),
         };
         match Box::pin(self.run_in(job, supplied, begun, cancel, tell)).await {
             Ok(Ok(done)) => Fate::Done(Box::new(self.evaluation(job, taken, done))),
             Ok(Err(verdict)) => self.refused(job, taken, verdict),
             Err(error) => Fate::Fault(error.to_string()),
         }
+    }
+
+    /// How its supply of VMs is, whenever that changes.
+    pub fn supply(&self) -> tokio::sync::watch::Receiver<crate::supply::Status> {
+        self.supply.status()
     }
 
     /// Ends the spare VM: the worker is going.
@@ -126,7 +135,7 @@ impl Runner {
         };
         let mut active = clean.claim(self.settings.qemu.reset_timeout).await?;
         let claim = begun.elapsed();
-        self.supply.prepare_next(&template, job.scenario.as_deref());
+        self.supply.prepare_next().await;
 
         let running = Instant::now();
         if let Err(why) = self.lay_files(&mut active, job).await? {
@@ -151,6 +160,10 @@ impl Runner {
         let reading = Instant::now();
         let proof = active.proof().clone();
         let spent = active.stop().await?;
+        if let Some(why) = template.changed() {
+            // Its memory was not what it was while the job ran: whatever came of that proves nothing.
+            return Err(vm::Error::NotClean(why).into());
+        }
         let read = self.read_disk(job, &spent, expected).await;
         let effects_took = reading.elapsed();
 
@@ -170,6 +183,7 @@ impl Runner {
         let value = if order.answers_json { serde_json::from_slice(stdout.bytes()).ok() } else { None };
         let metrics = metrics(&spent, &exited);
         let preview = self.settings.worker.preview.bytes();
+        let strategy = template.machine().strategy;
         let stdout = stdout.report(preview, &self.blobs).await?;
         let stderr = stderr.report(preview, &self.blobs).await?;
         spent.destroy().await?;
@@ -193,7 +207,7 @@ impl Runner {
             },
             template,
             reset: Reset {
-                strategy: "template-clone".to_owned(),
+                strategy: strategy.as_str().to_owned(),
                 took: proof.took,
                 hidden: proof.took.saturating_sub(waited),
                 nonce: proof.nonce,
@@ -208,9 +222,8 @@ impl Runner {
         clean: crate::vm::Clean,
         why: String,
     ) -> anyhow::Result<Result<Done, Verdict>> {
-        let template = clean.template().clone();
         clean.destroy().await?;
-        self.supply.prepare_next(&template, None);
+        self.supply.prepare_next().await;
         Ok(Err(Verdict::harness(why)))
     }
 

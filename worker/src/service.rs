@@ -64,13 +64,20 @@ impl Service {
         give_up: &CancellationToken,
     ) -> Result<(), Error> {
         let queues: Vec<String> = self.settings.broker.lanes.iter().map(topology::jobs_queue).collect();
+        let mut supply = self.runner.supply();
         while !drain.is_cancelled() {
+            // A worker that can make no VM leaves the jobs in their queues.
+            tokio::select! {
+                able = supply.wait_for(|status| status.able) => if able.is_err() { break },
+                () = drain.cancelled() => break,
+            }
             let session = tokio::select! {
                 session = self.link.session() => session?,
                 () = drain.cancelled() => break,
             };
             let next = tokio::select! {
                 next = session.next_of(&queues) => next,
+                _ = supply.wait_for(|status| !status.able) => continue,
                 () = drain.cancelled() => break,
             };
             let done = match next {
@@ -103,7 +110,11 @@ impl Service {
             return delivery.settle(&self.answered[at]).await;
         }
         let proof = match wire::decode_job(&delivery.body) {
-            Ok(job) => self.evaluate(job, taken, &delivery.body).await?,
+            Ok(job) => match self.evaluate(job, taken, &delivery.body).await? {
+                Some(proof) => proof,
+                // Dropping it gives it back.
+                None => return Ok(()),
+            },
             Err(error) => self.bury_poison(&delivery, &error.to_string(), taken).await?,
         };
         let settled = delivery.settle(&proof).await;
@@ -112,7 +123,12 @@ impl Service {
         settled
     }
 
-    async fn evaluate(&mut self, mut job: Job, taken: Timestamp, body: &[u8]) -> Result<Confirmed, Error> {
+    async fn evaluate(
+        &mut self,
+        mut job: Job,
+        taken: Timestamp,
+        body: &[u8],
+    ) -> Result<Option<Confirmed>, Error> {
         let (id, attempt) = (job.id, job.attempt());
         tracing::info!(job = %id, kind = job.task.kind(), attempt, "took a job");
         let events = self.events.clone();
@@ -129,7 +145,11 @@ impl Service {
         match Box::pin(self.runner.run(&job, taken, &never, &mut tell)).await {
             Fate::Done(evaluation) => {
                 tracing::info!(job = %id, status = evaluation.status.as_str(), cause = evaluation.cause.map(Cause::as_str), "evaluated");
-                self.publish_result(&evaluation).await
+                self.publish_result(&evaluation).await.map(Some)
+            }
+            Fate::Unable(why) => {
+                tracing::warn!(job = %id, attempt, why, "no VM can be made here: the job goes back to its queue");
+                Ok(None)
             }
             Fate::Fault(error) => {
                 tracing::warn!(job = %id, attempt, error, "a fault of ours ended the try");
@@ -142,9 +162,9 @@ impl Service {
                 });
                 if attempt < self.settings.broker.attempts_max {
                     let _ = self.events.try_send((id, Event::Retried { job: id, attempt, error }));
-                    self.publish_retry(&job).await
+                    self.publish_retry(&job).await.map(Some)
                 } else {
-                    self.bury_spent(&job, taken, error, body).await
+                    self.bury_spent(&job, taken, error, body).await.map(Some)
                 }
             }
         }

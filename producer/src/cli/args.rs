@@ -301,13 +301,32 @@ pub enum ImageCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Show the images that are here.
+    /// Show the images that are here, and the templates that were made of each.
+    #[command(
+        after_help = "Examples:\n  evalfleet image list\n  evalfleet image list --json | jq .templates"
+    )]
     List,
-    /// Show one image.
+    /// Show one image and its templates.
+    #[command(after_help = "Examples:\n  evalfleet image show base\n  evalfleet image show base@3f2a91")]
     Show {
         /// Which: NAME or NAME@DIGEST.
         #[arg(default_value = "base")]
         name: String,
+    },
+    /// Remove templates: failed ones, those of images that are gone, and the least recently used beyond a size.
+    ///
+    /// Never one that a worker has open or that is being made. What is removed is made again when a job wants
+    /// it.
+    #[command(
+        after_help = "Examples:\n  evalfleet image gc --dry-run\n  evalfleet image gc --max 2G\n  evalfleet image gc --max 0"
+    )]
+    Gc {
+        /// What the rest may take on the disk; qemu.templates_max when missing.
+        #[arg(long)]
+        max: Option<ByteSize>,
+        /// Only say what would go.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

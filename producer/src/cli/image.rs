@@ -2,8 +2,10 @@
 
 use super::args::ImageCommand;
 use super::failure::Failure;
+use super::templates;
 use super::{Context, emit, print_json};
 use evalfleet_images::progress::{Event, Step};
+use evalfleet_images::templates::Listed;
 use evalfleet_images::{BuildOptions, Image, Recipe, Store, Work, build, store};
 use evalfleet_proto::status::Exit;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,6 +24,7 @@ pub(crate) async fn image(context: &Context, command: ImageCommand) -> Result<Ex
         }
         ImageCommand::List => list(context),
         ImageCommand::Show { name } => show(context, &name),
+        ImageCommand::Gc { max, dry_run } => templates::gc(context, max, dry_run),
     }
 }
 
@@ -122,9 +125,10 @@ fn report_build(context: &Context, image: &Image, work: Work) -> Result<Exit, Fa
 
 fn list(context: &Context) -> Result<Exit, Failure> {
     let images = Store::new(context.settings.images_dir()).list().map_err(failed)?;
+    let made = templates::all(context)?;
     for image in &images {
         if context.json {
-            print_json(&document(image), false)?;
+            print_json(&with_templates(image, &made), false)?;
         } else {
             let manifest = &image.manifest;
             let current = if image.current { "*" } else { " " };
@@ -136,6 +140,19 @@ fn list(context: &Context) -> Result<Exit, Failure> {
                 mebibytes(image),
                 manifest.description
             ))?;
+            for template in templates::of(&made, image) {
+                emit(&templates::line(template))?;
+            }
+        }
+    }
+    let orphans: Vec<_> = made
+        .iter()
+        .filter(|template| !images.iter().any(|image| templates::is_of(template, image)))
+        .collect();
+    if !orphans.is_empty() && !context.json {
+        emit("templates of no image that is here; `evalfleet image gc` removes them")?;
+        for template in orphans {
+            emit(&templates::line(template))?;
         }
     }
     if images.is_empty() && !context.json {
@@ -148,8 +165,14 @@ fn show(context: &Context, name: &str) -> Result<Exit, Failure> {
     let reference = name.parse().map_err(Failure::usage)?;
     let image = Store::new(context.settings.images_dir()).resolve(&reference).map_err(failed)?;
     image.verify().map_err(failed)?;
-    print_json(&document(&image), true)?;
+    print_json(&with_templates(&image, &templates::all(context)?), true)?;
     Ok(Exit::Passed)
+}
+
+fn with_templates(image: &Image, made: &[Listed]) -> Value {
+    let mut document = document(image);
+    document["templates"] = templates::of(made, image).map(templates::document).collect();
+    document
 }
 
 fn document(image: &Image) -> Value {

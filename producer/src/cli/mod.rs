@@ -13,6 +13,7 @@ mod jobs;
 mod machine;
 mod run;
 mod self_description;
+mod templates;
 mod tool;
 
 use args::{Cli, Command};

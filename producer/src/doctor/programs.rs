@@ -3,7 +3,7 @@
 use super::{Check, on_path, says, version_in};
 use crate::machine::{gateway, node, plan};
 use crate::registry::Registry;
-use evalfleet_service::settings::Settings;
+use evalfleet_service::settings::{Settings, Strategy};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use std::time::Duration;
 const QUICK: Duration = Duration::from_secs(20);
 /// The worker boots a VM to find out.
 const PROBE: Duration = Duration::from_secs(300);
-/// The first QEMU that clones templates.
+/// The first QEMU that clones templates soundly, and the oldest that was run at all.
 const QEMU_CLONES: u32 = 9;
+const QEMU_MIN: u32 = 7;
 /// The oldest Java that the gateway was run with.
 const JAVA_MIN: u32 = 17;
 
@@ -33,14 +34,30 @@ pub(super) async fn qemu(settings: &Settings) -> Check {
         Some((major, version)) if major >= QEMU_CLONES => {
             Check::ok("qemu", format!("{version} ({})", path.display()))
         }
-        Some((_, version)) => Check::missing(
-            "qemu",
-            format!("{version} is too old: its clones are not sound"),
-            format!(
-                "QEMU {QEMU_CLONES} or newer, on Debian 12 from bookworm-backports: deploy/setup.sh installs it"
-            ),
-        ),
+        Some((major, version)) => old_qemu(major, &version, settings.qemu.strategy),
         None => Check::missing("qemu", format!("{} does not say its version", path.display()), install),
+    }
+}
+
+/// A QEMU whose clones are not sound loads snapshots instead.
+fn old_qemu(major: u32, version: &str, strategy: Strategy) -> Check {
+    let newer = format!(
+        "QEMU {QEMU_CLONES} or newer makes clean VMs several times faster; Debian 12 has it in bookworm-backports"
+    );
+    if major < QEMU_MIN {
+        return Check::missing("qemu", format!("{version} is too old"), newer);
+    }
+    match strategy {
+        Strategy::Auto | Strategy::SnapshotLoad | Strategy::ColdBoot => Check::warning(
+            "qemu",
+            format!("{version}: its clones are not sound, so VMs load snapshots"),
+            newer,
+        ),
+        Strategy::TemplateClone | Strategy::MappedRam => Check::missing(
+            "qemu",
+            format!("{version} is too old for the strategy that qemu.strategy asks for"),
+            format!("set qemu.strategy to auto; {newer}"),
+        ),
     }
 }
 
@@ -150,6 +167,26 @@ pub(super) fn image(settings: &Settings) -> Check {
         Ok(registry) => Check::ok("image", format!("{image} with {} tools", registry.tools().count())),
         Err(error) => {
             Check::missing("image", error.to_string(), format!("evalfleet image build {}", image.name))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn an_old_qemu_is_a_warning_unless_it_is_asked_for_what_it_cannot() {
+        for (major, strategy, verdict) in [
+            (8, Strategy::Auto, Verdict::Warning),
+            (7, Strategy::SnapshotLoad, Verdict::Warning),
+            (8, Strategy::TemplateClone, Verdict::Missing),
+            (6, Strategy::Auto, Verdict::Missing),
+        ] {
+            let check = old_qemu(major, "x", strategy);
+            assert_eq!(check.verdict, verdict, "{check}");
+            assert!(check.fix.is_some());
         }
     }
 }

@@ -50,7 +50,11 @@ pub async fn status(settings: &Settings) -> Status {
     if let Some(machine) = &machine {
         parts.push(as_part(machine));
         for part in &machine.parts {
-            parts.push(as_it_is(part, up));
+            let mut shown = as_it_is(part, up);
+            if let Some(supply) = said_by(&state_dir, part).get("supply") {
+                shown.detail["supply"] = supply.clone();
+            }
+            parts.push(shown);
             parts.extend(vms(&state_dir, part));
         }
     }
@@ -68,14 +72,19 @@ fn as_it_is(part: &PartRecord, up: bool) -> PartRecord {
     part
 }
 
-/// A worker says in `workers/<name>.json` which VMs it has: `{"vms": [{"pid": …, "state": …}]}`.
-fn vms(state_dir: &Path, worker: &PartRecord) -> Vec<PartRecord> {
+/// A worker says in `workers/<name>.json` which VMs it has and how its supply of them is:
+/// `{"vms": [{"pid": …, "state": …}], "supply": {"able": true, "waits": …, …}}`.
+fn said_by(state_dir: &Path, worker: &PartRecord) -> Value {
     let path = state_dir.join("workers").join(format!("{}.json", worker.name));
     if worker.kind != Kind::Worker || worker.pid.is_none() {
-        return Vec::new();
+        return Value::Null;
     }
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let said: Value = serde_json::from_str(&text).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn vms(state_dir: &Path, worker: &PartRecord) -> Vec<PartRecord> {
+    let said = said_by(state_dir, worker);
     let vms = said.get("vms").and_then(Value::as_array).cloned().unwrap_or_default();
     vms.into_iter()
         .enumerate()
@@ -124,6 +133,19 @@ async fn queues(settings: &Settings) -> BTreeMap<String, Queue> {
     }
 }
 
+/// How a worker's supply of VMs is.
+fn supply_line(supply: &Value) -> String {
+    let number = |key: &str| supply.get(key).and_then(Value::as_u64).unwrap_or(0);
+    if supply.get("able").and_then(Value::as_bool) == Some(false) {
+        let why = supply.get("why").and_then(Value::as_str).unwrap_or("unknown");
+        return format!("    takes no jobs, no VM can be made: {why}\n");
+    }
+    let waited = Duration::from_millis(number("waited_ms"));
+    let (spare, claims, waits) =
+        (supply.get("spare").and_then(Value::as_str).unwrap_or("?"), number("claims"), number("waits"));
+    format!("    spare {spare}, {claims} VMs given, {waits} waited for, {waited:?} in all\n")
+}
+
 /// The status as people read it.
 pub fn render(status: &Status, now: Timestamp) -> String {
     let mut text = format!("state directory {}\n", status.state_dir.display());
@@ -142,6 +164,9 @@ pub fn render(status: &Status, now: Timestamp) -> String {
             text += &format!(", port {port}");
         }
         text.push('\n');
+        if let Some(supply) = part.detail.get("supply") {
+            text += &supply_line(supply);
+        }
         for line in part.detail.get("log_tail").and_then(Value::as_array).into_iter().flatten() {
             text += &format!("    | {}\n", line.as_str().unwrap_or_default());
         }

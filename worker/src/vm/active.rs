@@ -20,6 +20,8 @@ const SAMPLE: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long flushing the guest's disk may take.
 const SYNC: Duration = Duration::from_secs(30);
+/// A QEMU that stands still by a signal.
+const HELD: &str = "is held by somebody on the host";
 
 /// What the host itself watches over during a run.
 #[derive(Debug, Clone, Copy)]
@@ -231,10 +233,24 @@ impl Active {
         if let Ending::Exceeded { limit, .. } = ending {
             return Ok(Ending::Exceeded { limit, exited: self.end_run(tell).await });
         }
-        if matches!(ending, Ending::Down { .. }) && self.process.was_killed().await {
-            return Err(Error::Qemu("was killed by somebody on the host".to_owned()));
+        if matches!(ending, Ending::Down { .. }) {
+            self.blame_the_host().await?;
         }
         Ok(ending)
+    }
+
+    /// Sees whether it went down by what happened on the host, which is not the subject's doing.
+    async fn blame_the_host(&mut self) -> Result<(), Error> {
+        if let Some(fault) = self.qmp.host_fault() {
+            return Err(Error::Qemu(fault.to_owned()));
+        }
+        if self.process.is_held() {
+            return Err(Error::Qemu(HELD.to_owned()));
+        }
+        if self.process.was_killed().await {
+            return Err(Error::Qemu("was killed by somebody on the host".to_owned()));
+        }
+        self.template.changed().map_or(Ok(()), |why| Err(Error::NotClean(why)))
     }
 
     async fn watch(
@@ -287,7 +303,8 @@ impl Active {
                             return exceeded(Limit::Disk);
                         }
                     }
-                    Err(error) => return down(qmp, error.to_string()).await,
+                    // The host cannot look: QEMU is gone or held, and its socket would not answer.
+                    Err(error) => return Ending::Down { how: error.to_string(), console: String::new() },
                 },
                 () = sleep_until(wall) => return exceeded(Limit::Wall),
                 () = cancel.cancelled() => return Ending::Cancelled,
@@ -385,6 +402,9 @@ async fn down(qmp: &Qmp, how: String) -> Ending {
 }
 
 fn sample(process: &Process, ram: &Path, scratch: &Path) -> Result<(Usage, u64), Error> {
+    if process.is_held() {
+        return Err(Error::Qemu(HELD.to_owned()));
+    }
     let usage = metrics::usage(process.pid(), ram)?;
     Ok((usage, sparse::allocated(scratch).map_err(Error::host("looking at the scratch disk"))?))
 }

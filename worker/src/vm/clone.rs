@@ -7,6 +7,7 @@ use super::qmp::Qmp;
 use super::template::{Template, connect, hello};
 use super::{Error, proof, sparse};
 use evalfleet_proto::guest::{FromGuest, Run, ToGuest};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ pub struct Clean {
 
 /// The same before its template is known to be good: what the template's own probe needs.
 pub(super) struct Fresh {
+    /// The pages that loading touched, where nobody knew them yet.
+    pub(super) touched: Option<BTreeSet<u64>>,
     process: Process,
     qmp: Qmp,
     agent: Agent,
@@ -59,7 +62,7 @@ impl Clean {
         name: &str,
         limit: Duration,
     ) -> Result<Self, Error> {
-        let Fresh { process, qmp, agent, scratch, proof, books } =
+        let Fresh { process, qmp, agent, scratch, proof, books, touched: _ } =
             Self::from_template(&template, run_dir, name, limit).await?;
         Ok(Self { process, qmp, agent, scratch, template, proof, books })
     }
@@ -80,9 +83,25 @@ impl Clean {
         &self.template
     }
 
-    /// Tells how its QEMU ended, if it has: a spare may wait for hours.
-    pub fn ended(&mut self) -> Option<String> {
-        self.process.ended()
+    /// Tells why it is no good any more, if it is not: a spare may wait for hours.
+    pub fn spoiled(&mut self) -> Option<String> {
+        if let Some(how) = self.process.ended() {
+            return Some(format!("its QEMU ended while it waited: {how}"));
+        }
+        if self.process.is_held() {
+            return Some("somebody on the host holds its QEMU".to_owned());
+        }
+        self.template.changed()
+    }
+
+    /// Its QEMU.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Resolves when its QEMU is dead, however that comes about, and whatever it is by then.
+    pub fn until_gone(&mut self) -> tokio::sync::oneshot::Receiver<()> {
+        self.process.until_gone()
     }
 
     /// How it is known to be clean.
@@ -122,10 +141,10 @@ impl Fresh {
         std::fs::create_dir_all(run_dir).map_err(Error::host(format!("making {}", run_dir.display())))?;
         let scratch = run_dir.join("scratch.ext4");
         sparse::copy(&template.scratch(), &scratch).map_err(Error::host("copying the scratch disk"))?;
-        let mut process = template.start_clone(&scratch, run_dir)?;
+        let mut process = template.start_clone(&scratch, run_dir).await?;
         let (qmp, mut agent) = connect(&mut process, limit).await?;
-        qmp.load_state(&template.state(), limit).await?;
-        let pages_checked = prove(process.pid(), template, begun)?;
+        template.load(&qmp, limit).await?;
+        let (pages_checked, touched) = prove(process.pid(), template, begun)?;
         qmp.cont().await?;
         greet(&mut agent, name).await?;
         for argv in &template.scenario().rewarm {
@@ -141,7 +160,7 @@ impl Fresh {
         qmp.stop().await?;
         let books = Books::read(&process, &qmp, &template.ram(), &scratch).await?;
         let proof = ResetProof { nonce, pages_checked, took: begun.elapsed() };
-        Ok(Self { process, qmp, agent, scratch, proof, books })
+        Ok(Self { process, qmp, agent, scratch, proof, books, touched })
     }
 
     pub(super) async fn destroy(self) -> Result<(), Error> {
@@ -149,10 +168,18 @@ impl Fresh {
     }
 }
 
-/// Compares the clone's memory with its template's; the sample differs from clone to clone.
-fn prove(pid: u32, template: &Template, begun: Instant) -> Result<u32, Error> {
+/// Compares the clone's memory with its template's; the sample differs from clone to clone. The first
+/// clone of a template tells which pages loading touches.
+fn prove(pid: u32, template: &Template, begun: Instant) -> Result<(u32, Option<BTreeSet<u64>>), Error> {
+    if !template.machine().strategy.maps_memory() {
+        return Ok((0, None));
+    }
+    let (ram, memory) = (template.ram(), template.machine().memory.bytes());
+    let Some(touched) = template.touched() else {
+        return proof::touched(pid, &ram, memory).map(|touched| (proof::SAMPLE, Some(touched)));
+    };
     let seed = u64::from(pid) << 32 ^ begun.elapsed().as_nanos() as u64;
-    proof::check(pid, &template.ram(), template.machine().memory.bytes(), seed)
+    proof::check(pid, &ram, memory, seed, touched).map(|checked| (checked, None))
 }
 
 /// Wakes the guest and checks that it is this one, that its clock is right and that it draws its own

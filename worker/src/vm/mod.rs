@@ -26,6 +26,7 @@ mod qemu;
 mod qmp;
 mod snapshot;
 mod sparse;
+pub mod strategy;
 pub mod template;
 mod upper;
 
@@ -36,6 +37,7 @@ pub use clone::{Clean, ResetProof};
 pub use metrics::Usage;
 pub use qemu::{Accelerator, Machine};
 pub use snapshot::Snapshot;
+pub use strategy::Strategy;
 pub use template::Template;
 
 /// Why there is no clean VM, or why it went away: always ours, never the subject's.

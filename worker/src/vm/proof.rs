@@ -1,10 +1,12 @@
 //! Proof of reset: before a clone's first instruction, its memory is its template's.
 //!
 //! A clone maps the template's memory file privately, and loading the devices' state changes next to
-//! none of it. Pages are sampled over the whole memory and read out of the clone's process, where the
-//! guest cannot lie, and compared with the file.
+//! none of it: a few pages, the same ones each time, which the template's probe found by looking at all of
+//! them. Pages are sampled over the whole memory and read out of the clone's process, where the guest
+//! cannot lie, and compared with the file. No other page may differ by one bit.
 
 use super::Error;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -12,34 +14,77 @@ use std::path::Path;
 const PAGE: u64 = 4096;
 /// How many pages are compared.
 pub(super) const SAMPLE: u32 = 256;
-/// How many of them may differ: QEMU itself touches a few when it loads the devices (their rings, the
-/// clock page), always fewer than these.
-const TOUCHED_BY_DEVICES_MAX: u32 = 8;
+/// How many pages QEMU may touch when it loads the devices (their rings, the clock, the generation's id).
+const TOUCHED_MAX: usize = 64;
 
 /// Compares a sample of the pages of process `pid`, which maps `ram`, with that file.
-pub(super) fn check(pid: u32, ram: &Path, memory: u64, seed: u64) -> Result<u32, Error> {
-    let maps_path = format!("/proc/{pid}/maps");
-    let maps = std::fs::read_to_string(&maps_path).map_err(Error::host(format!("reading {maps_path}")))?;
-    let base =
-        mapping(&maps, ram).ok_or_else(|| Error::NotClean("it does not map its template".to_owned()))?;
-    let mem_path = format!("/proc/{pid}/mem");
-    let process = File::open(&mem_path).map_err(Error::host(format!("opening {mem_path}")))?;
-    let template = File::open(ram).map_err(Error::host("opening the template's memory"))?;
-    let (mut ours, mut theirs) = ([0; PAGE as usize], [0; PAGE as usize]);
-    let mut differing = 0;
-    for page in sample(memory / PAGE, seed) {
-        process
-            .read_exact_at(&mut theirs, base + page * PAGE)
-            .map_err(Error::host("reading a clone's memory"))?;
-        template
-            .read_exact_at(&mut ours, page * PAGE)
-            .map_err(Error::host("reading the template's memory"))?;
-        differing += u32::from(ours != theirs);
+///
+/// # Errors
+/// When one differs that loading does not touch.
+pub(super) fn check(
+    pid: u32,
+    ram: &Path,
+    memory: u64,
+    seed: u64,
+    touched: &BTreeSet<u64>,
+) -> Result<u32, Error> {
+    let differing = Memory::of(pid, ram)?.differing(sample(memory / PAGE, seed))?;
+    match differing.iter().find(|page| !touched.contains(page)) {
+        None => Ok(SAMPLE),
+        Some(page) => Err(Error::NotClean(format!("page {page} of its memory is not its template's"))),
     }
-    if differing > TOUCHED_BY_DEVICES_MAX {
-        return Err(Error::NotClean(format!("{differing} of {SAMPLE} sampled pages are not its template's")));
+}
+
+/// Finds the pages that loading touches, by looking at all of them.
+///
+/// # Errors
+/// When there are more than devices can account for.
+pub(super) fn touched(pid: u32, ram: &Path, memory: u64) -> Result<BTreeSet<u64>, Error> {
+    let touched: BTreeSet<u64> = Memory::of(pid, ram)?.differing(0..memory / PAGE)?.into_iter().collect();
+    if touched.len() > TOUCHED_MAX {
+        return Err(Error::NotClean(format!("{} pages of its memory are not its template's", touched.len())));
     }
-    Ok(SAMPLE)
+    Ok(touched)
+}
+
+/// A clone's memory beside its template's.
+struct Memory {
+    clone: File,
+    /// Where in `clone` it begins.
+    base: u64,
+    template: File,
+}
+
+impl Memory {
+    fn of(pid: u32, ram: &Path) -> Result<Self, Error> {
+        let maps_path = format!("/proc/{pid}/maps");
+        let maps =
+            std::fs::read_to_string(&maps_path).map_err(Error::host(format!("reading {maps_path}")))?;
+        let base =
+            mapping(&maps, ram).ok_or_else(|| Error::NotClean("it does not map its template".to_owned()))?;
+        let mem_path = format!("/proc/{pid}/mem");
+        let clone = File::open(&mem_path).map_err(Error::host(format!("opening {mem_path}")))?;
+        let template = File::open(ram).map_err(Error::host("opening the template's memory"))?;
+        Ok(Self { clone, base, template })
+    }
+
+    /// Those of `pages` that are not the same in both.
+    fn differing(&self, pages: impl Iterator<Item = u64>) -> Result<Vec<u64>, Error> {
+        let (mut ours, mut theirs) = ([0; PAGE as usize], [0; PAGE as usize]);
+        let mut differing = Vec::new();
+        for page in pages {
+            self.clone
+                .read_exact_at(&mut theirs, self.base + page * PAGE)
+                .map_err(Error::host("reading a clone's memory"))?;
+            self.template
+                .read_exact_at(&mut ours, page * PAGE)
+                .map_err(Error::host("reading the template's memory"))?;
+            if ours != theirs {
+                differing.push(page);
+            }
+        }
+        Ok(differing)
+    }
 }
 
 /// Finds where a process maps the beginning of `file`.
@@ -71,6 +116,24 @@ mod tests {
         assert_eq!(pages.len(), SAMPLE as usize);
         assert!(pages.is_sorted() && pages[255] >= 130_560 && pages[255] < 131_072);
         assert_ne!(pages, sample(131_072, 8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_flipped_byte_of_a_sampled_page_is_found_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, vec![7; (512 * PAGE) as usize]).unwrap();
+            File::options().read(true).write(true).open(path).unwrap()
+        };
+        let memory = Memory { clone: open("clone"), base: 0, template: open("template") };
+        let pages: Vec<u64> = sample(512, 3).collect();
+        assert_eq!(memory.differing(pages.iter().copied()).unwrap(), [0; 0]);
+        for page in [pages[0], pages[100], pages[255]] {
+            memory.clone.write_all_at(&[8], page * PAGE + 4095).unwrap();
+            assert_eq!(memory.differing(pages.iter().copied()).unwrap(), [page]);
+            memory.clone.write_all_at(&[7], page * PAGE + 4095).unwrap();
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! A template and its clones must have the same devices in the same places; what differs is how the
 //! memory is mapped, whether there is a kernel to boot, and where the machine's state comes from.
 
+use super::strategy::Strategy;
 use evalfleet_proto::units::ByteSize;
+use evalfleet_service::settings;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ impl Accelerator {
 }
 
 /// A machine, as far as its command line goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
     /// The program.
     pub binary: PathBuf,
@@ -41,6 +43,13 @@ pub struct Machine {
     pub memory: ByteSize,
     /// Its processors.
     pub cpus: u32,
+    /// Their model.
+    pub cpu: String,
+    /// How a clean one is made.
+    pub strategy: Strategy,
+    /// The most memory for translated code; no guest sees it.
+    #[serde(skip)]
+    pub translations_max: ByteSize,
 }
 
 /// Where its parts are.
@@ -52,8 +61,10 @@ pub(super) struct Parts {
     pub(super) root: PathBuf,
     /// This VM's own disk.
     pub(super) scratch: PathBuf,
-    /// The file behind its memory.
+    /// The file behind its memory, where clones map it.
     pub(super) ram: PathBuf,
+    /// The disk of its snapshots, where there are any.
+    pub(super) state: Option<PathBuf>,
 }
 
 /// Which of the two a command line is for.
@@ -73,6 +84,10 @@ pub(super) const AGENT_SOCKET: &str = "agent";
 pub(super) const CONSOLE: &str = "console";
 /// Names of the two disks.
 pub(super) const SCRATCH_NODE: &str = "scratch";
+/// A disk that no guest sees: it holds a snapshot.
+pub(super) const STATE_NODE: &str = "state";
+/// What the kernel calls memory without a file of its own.
+pub(super) const ANONYMOUS_RAM: &str = "/memfd:memory-backend-memfd (deleted)";
 
 /// What the kernel is told. The guest has one user and is thrown away: no mitigations between its own
 /// processes, no self tests, and an immediate end when it panics.
@@ -80,6 +95,21 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=3 panic=-1 tsc=reli
      cryptomgr.notests random.trust_cpu=on";
 
 impl Machine {
+    /// The machine that the settings name.
+    pub fn new(qemu: &settings::Qemu, accelerator: Accelerator, strategy: Strategy) -> Self {
+        let best = if accelerator == Accelerator::Kvm { "host" } else { "max" };
+        Self {
+            binary: qemu.binary.clone(),
+            accelerator,
+            machine: qemu.machine.clone(),
+            memory: qemu.memory,
+            cpus: qemu.cpus,
+            cpu: if qemu.cpu.is_empty() { best.to_owned() } else { qemu.cpu.clone() },
+            strategy,
+            translations_max: qemu.translations_max,
+        }
+    }
+
     /// Composes the arguments. Paths are made by us and hold no commas, which [`check_path`] asserts.
     pub(super) fn arguments(&self, role: Role, parts: &Parts) -> Vec<OsString> {
         let mut line = Line(Vec::new());
@@ -87,22 +117,18 @@ impl Machine {
         line.add(["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
         // A guest that gives up leaves QEMU standing still, so that its console can be read.
         line.add(["-action", "reboot=shutdown,shutdown=pause,panic=pause"]);
-        line.add(["-accel", self.accelerator.as_str()]);
-        line.add(["-cpu", if self.accelerator == Accelerator::Kvm { "host" } else { "max" }]);
+        line.text("-accel", self.accelerator_options());
+        line.text("-cpu", self.cpu.clone());
         line.text("-smp", self.cpus.to_string());
         line.text("-m", format!("{}B", self.memory.bytes()));
         line.text("-machine", format!("{},memory-backend=ram0{}", self.machine, self.machine_options()));
-        let (share, size) = (if role == Role::Template { "on" } else { "off" }, self.memory.bytes());
-        line.path(
-            "-object",
-            &format!("memory-backend-file,id=ram0,size={size},share={share},mem-path="),
-            &parts.ram,
-        );
-        if role == Role::Template {
+        self.memory(&mut line, role, &parts.ram);
+        if role == Role::Template || !self.strategy.maps_memory() {
             line.path("-kernel", "", &parts.kernel);
             line.path("-initrd", "", &parts.initrd);
             line.add(["-append", KERNEL_ARGUMENTS]);
-        } else {
+        }
+        if role == Role::Clone && matches!(self.strategy, Strategy::TemplateClone | Strategy::MappedRam) {
             line.add(["-incoming", "defer"]);
         }
         // Bounded, whatever the guest writes: a ring in QEMU's memory.
@@ -110,14 +136,43 @@ impl Machine {
         line.text("-serial", format!("chardev:{CONSOLE}"));
         self.disk(&mut line, "root", &parts.root, true);
         self.disk(&mut line, SCRATCH_NODE, &parts.scratch, false);
+        if let Some(state) = &parts.state {
+            line.path(
+                "-blockdev",
+                &format!("driver=qcow2,node-name={STATE_NODE},file.driver=file,file.filename="),
+                state,
+            );
+        }
         line.add(["-object", "rng-random,id=rng0,filename=/dev/urandom"]);
         line.text("-device", format!("virtio-rng-{},rng=rng0", self.bus()));
         line.text("-device", format!("virtio-serial-{},id=serial0", self.bus()));
         line.text("-chardev", format!("socket,id=agent,server=on,wait=off,path={AGENT_SOCKET}"));
+        if self.machine != "microvm" {
+            // Another one in each process: the guest's kernel hears that it is a clone, and reseeds.
+            line.add(["-device", "vmgenid,guid=auto"]);
+        }
         let port = evalfleet_proto::guest::PORT_NAME;
         line.text("-device", format!("virtserialport,bus=serial0.0,nr=1,chardev=agent,name={port}"));
         line.text("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"));
         line.0
+    }
+
+    fn accelerator_options(&self) -> String {
+        match self.accelerator {
+            Accelerator::Kvm => "kvm".to_owned(),
+            Accelerator::Tcg => format!("tcg,tb-size={}", (self.translations_max.bytes() >> 20).max(1)),
+        }
+    }
+
+    fn memory(&self, line: &mut Line, role: Role, ram: &Path) {
+        let size = self.memory.bytes();
+        if !self.strategy.maps_memory() {
+            line.text("-object", format!("memory-backend-memfd,id=ram0,size={size}"));
+            return;
+        }
+        // A clone cannot even open the template's memory for writing.
+        let share = if role == Role::Template { "share=on" } else { "share=off,readonly=on,rom=off" };
+        line.path("-object", &format!("memory-backend-file,id=ram0,size={size},{share},mem-path="), ram);
     }
 
     fn disk(&self, line: &mut Line, id: &str, file: &Path, read_only: bool) {
@@ -170,12 +225,19 @@ mod tests {
     use super::*;
 
     fn line(role: Role) -> Vec<String> {
+        line_of(role, Strategy::TemplateClone)
+    }
+
+    fn line_of(role: Role, strategy: Strategy) -> Vec<String> {
         let machine = Machine {
             binary: "qemu".into(),
             accelerator: Accelerator::Tcg,
             machine: "q35".into(),
             memory: ByteSize::mib(512),
             cpus: 1,
+            cpu: "max".into(),
+            strategy,
+            translations_max: ByteSize::mib(32),
         };
         let at = PathBuf::from;
         let parts = Parts {
@@ -184,6 +246,7 @@ mod tests {
             root: at("/i/root"),
             scratch: at("/v/scratch"),
             ram: at("/t/ram"),
+            state: None,
         };
         machine.arguments(role, &parts).into_iter().map(|part| part.into_string().unwrap()).collect()
     }
@@ -198,7 +261,10 @@ mod tests {
 
     #[test]
     fn a_clone_has_its_templates_devices() {
-        assert_eq!(devices(&line(Role::Template)), devices(&line(Role::Clone)));
+        for strategy in Strategy::ALL {
+            let (template, clone) = (line_of(Role::Template, strategy), line_of(Role::Clone, strategy));
+            assert_eq!(devices(&template), devices(&clone));
+        }
     }
 
     #[test]

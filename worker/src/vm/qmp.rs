@@ -6,6 +6,7 @@ use qapi::futures::{QapiService, QmpStreamTokio};
 use qapi::qmp;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
@@ -25,6 +26,8 @@ pub(super) struct Qmp {
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
     /// The last event that says the guest is no more: it gave up, or its processor did.
     stopped: watch::Receiver<Option<String>>,
+    /// Why the host's own files failed it, if they did.
+    host_fault: Arc<OnceLock<String>>,
 }
 
 impl std::fmt::Debug for Qmp {
@@ -66,8 +69,9 @@ impl Qmp {
         let stream = negotiation.negotiate().await.map_err(failed)?;
         let (service, events) = stream.into_parts();
         let (tell, stopped) = watch::channel(None);
-        tokio::spawn(listen(events, tell));
-        Ok(Self { service, stopped })
+        let host_fault = Arc::new(OnceLock::new());
+        tokio::spawn(listen(events, tell, host_fault.clone()));
+        Ok(Self { service, stopped, host_fault })
     }
 
     /// Waits until the guest is no more, and tells how that showed.
@@ -83,6 +87,11 @@ impl Qmp {
     /// Tells how the guest went, if it has.
     pub(super) fn has_stopped(&self) -> Option<String> {
         self.stopped.borrow().clone()
+    }
+
+    /// Tells why QEMU holds the guest although the guest did nothing wrong: the host has no room for its disk.
+    pub(super) fn host_fault(&self) -> Option<&str> {
+        self.host_fault.get().map(String::as_str)
     }
 
     /// Says whether the accelerator itself gave up.
@@ -103,7 +112,17 @@ impl Qmp {
 
     /// Writes the devices' state to `file`; the memory stays where it is.
     pub(super) async fn save_state(&self, file: &Path, limit: Duration) -> Result<(), Error> {
-        self.ignore_shared_memory().await?;
+        self.enable(qmp::MigrationCapability::x_ignore_shared).await?;
+        self.save(file, limit).await
+    }
+
+    /// Writes memory and devices to `file`, each page at its place.
+    pub(super) async fn save_memory(&self, file: &Path, limit: Duration) -> Result<(), Error> {
+        self.enable(qmp::MigrationCapability::mapped_ram).await?;
+        self.save(file, limit).await
+    }
+
+    async fn save(&self, file: &Path, limit: Duration) -> Result<(), Error> {
         let uri = format!("file:{}", file.display());
         execute!(
             self,
@@ -115,7 +134,17 @@ impl Qmp {
 
     /// Reads the devices' state from `file`, into a QEMU that waits for it.
     pub(super) async fn load_state(&self, file: &Path, limit: Duration) -> Result<(), Error> {
-        self.ignore_shared_memory().await?;
+        self.enable(qmp::MigrationCapability::x_ignore_shared).await?;
+        self.load(file, limit).await
+    }
+
+    /// Reads what [`Self::save_memory`] wrote, into a QEMU that waits for it.
+    pub(super) async fn load_memory(&self, file: &Path, limit: Duration) -> Result<(), Error> {
+        self.enable(qmp::MigrationCapability::mapped_ram).await?;
+        self.load(file, limit).await
+    }
+
+    async fn load(&self, file: &Path, limit: Duration) -> Result<(), Error> {
         let uri = format!("file:{}", file.display());
         execute!(
             self,
@@ -159,8 +188,7 @@ impl Qmp {
         timeout(limit, wait).await.unwrap_or(Err(late))
     }
 
-    async fn ignore_shared_memory(&self) -> Result<(), Error> {
-        let capability = qmp::MigrationCapability::x_ignore_shared;
+    async fn enable(&self, capability: qmp::MigrationCapability) -> Result<(), Error> {
         let capabilities = vec![qmp::MigrationCapabilityStatus { capability, state: true }];
         execute!(self, "migrate-set-capabilities", qmp::migrate_set_capabilities { capabilities }).map(drop)
     }
@@ -205,8 +233,13 @@ impl Qmp {
 async fn listen(
     mut events: qapi::futures::QapiEvents<QmpStreamTokio<ReadHalf<UnixStream>>>,
     tell: watch::Sender<Option<String>>,
+    host_fault: Arc<OnceLock<String>>,
 ) {
     while let Some(Ok(event)) = events.next().await {
+        if let Some(fault) = fault_of_host(&event) {
+            host_fault.get_or_init(|| fault.clone());
+            tell.send_replace(Some(fault));
+        }
         if let Some(reason) = end_of_guest(&event) {
             tell.send_replace(Some(reason));
         }
@@ -216,6 +249,17 @@ async fn listen(
         known.get_or_insert_with(|| "QEMU ended".to_owned());
         unknown
     });
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "QEMU has fifty other events, none of them this")]
+fn fault_of_host(event: &qmp::Event) -> Option<String> {
+    match event {
+        // What a guest asks for wrongly it is told; QEMU stops only for what the host cannot do.
+        qmp::Event::BLOCK_IO_ERROR { data, .. } if data.action == qmp::BlockErrorAction::stop => {
+            Some(format!("the host could not write a VM's disk: {}", data.reason))
+        }
+        _ => None,
+    }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "QEMU has fifty other events, none of them an end")]

@@ -40,7 +40,7 @@ impl Snapshot {
         let scratch = run_dir.join("scratch.qcow2");
         to_qcow2(&template.image().path(Part::Scratch), &scratch).await?;
         let machine = template.machine();
-        let arguments = stock(machine.arguments(Role::Template, &template.parts(&scratch)))?;
+        let arguments = stock(machine.arguments(Role::Template, &template.parts(&scratch, None)))?;
         let mut process = Process::start(&machine.binary, arguments, run_dir)?;
         let (qmp, mut agent) = template::connect(&mut process, limits.reset).await?;
         qmp.cont().await?;

@@ -1,34 +1,37 @@
 //! A template: a VM that has booted, warmed up and stopped, to be cloned for every job.
 //!
-//! Made once for each (image, scenario, machine, QEMU version), under a lock, shared by every worker
-//! of the host. It is trusted only after a clone of it has run a canary, and it appears under its name
-//! only then, by a rename: a template that is there is a good one.
+//! Made once for each (image, scenario, machine, QEMU version, strategy), under a lock, shared by every
+//! worker of the host. It is trusted only after a clone of it has run a canary, and it appears under its
+//! name only then, by a rename. Its files' digests are recorded, and compared by whoever opens it: what
+//! is not what it was is thrown away and made anew. The books are kept by [`evalfleet_images::templates`].
 
 use super::agent::Agent;
 use super::clone::Clean;
 use super::effects::Before;
 use super::process::Process;
-use super::qemu::{AGENT_SOCKET, Machine, Parts, QMP_SOCKET, Role, check_path};
+use super::qemu::{AGENT_SOCKET, ANONYMOUS_RAM, Machine, Parts, QMP_SOCKET, Role, check_path};
 use super::qmp::Qmp;
-use super::{Error, accelerator, active, sparse, upper};
+use super::{Error, active, sparse, upper};
 use evalfleet_images::manifest::Part;
 use evalfleet_images::recipe::Scenario;
 use evalfleet_images::store::Image;
+use evalfleet_images::templates::{Content, Record, Templates};
+use evalfleet_proto::Timestamp;
 use evalfleet_proto::guest::{FromGuest, Hello, Run, ToGuest};
 use evalfleet_proto::ids::Sha256;
-use serde::{Deserialize, Serialize};
+use evalfleet_proto::units::ByteSize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 const RAM: &str = "ram";
-const STATE: &str = "state";
 const SCRATCH: &str = "scratch.ext4";
-const RECORD: &str = "template.json";
-/// The oldest QEMU whose clones are sound.
-pub const QEMU_MAJOR_MIN: u32 = 9;
+/// How much of its digest names its folder.
+const KEY_DIGITS: usize = 16;
 /// How long a guest rests after its last word, so that nothing of it is under way when it is frozen.
 pub(super) const REST: Duration = Duration::from_millis(500);
 /// How long the disk may take to be flushed after all that a scenario ran.
@@ -46,6 +49,34 @@ pub struct Template {
     image: Image,
     scenario: Scenario,
     before: Before,
+    /// The pages of memory that loading its state touches; its probe finds them.
+    touched: Option<BTreeSet<u64>>,
+    /// Its files as they were found good, by name: what changes behind our back shows in them.
+    watched: Vec<(&'static str, File, Stamp)>,
+    /// Says that it is in use, as long as it is open.
+    _held: Option<File>,
+}
+
+/// What changes with a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let data = file.metadata()?;
+        // An unlinked file keeps its content; only its ctime moved when its name went.
+        let changed = if data.nlink() == 0 { (0, 0) } else { (data.ctime(), data.ctime_nsec()) };
+        Ok(Self { bytes: data.len(), modified: (data.mtime(), data.mtime_nsec()), changed })
+    }
+
+    fn differs(self, now: Self) -> bool {
+        let unlinked = now.changed == (0, 0);
+        (self.bytes, self.modified) != (now.bytes, now.modified) || !unlinked && self.changed != now.changed
+    }
 }
 
 /// Limits on making one.
@@ -57,38 +88,29 @@ pub struct Timeouts {
     pub reset: Duration,
 }
 
-/// What is written beside a template.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    digest: Sha256,
-    image: String,
-    scenario: String,
-    machine: Machine,
-    qemu: String,
-    boot_ms: u64,
-}
-
 impl Template {
-    /// Gives the template of `image` and `scenario` on `machine`, making it if it is not there.
+    /// Gives the template of `image` and `scenario` on `machine`, making it if there is none that is good;
+    /// others go if all together then take more than `bytes_max`.
     ///
     /// # Errors
     /// When it cannot be made, or its probe fails.
     pub async fn ensure(
         dir: &Path,
+        bytes_max: ByteSize,
         image: Image,
         scenario: &Scenario,
         machine: Machine,
+        qemu_version: String,
         timeouts: Timeouts,
     ) -> Result<Arc<Self>, Error> {
-        let qemu_version = accelerator::qemu_version(&machine.binary).await?;
         let digest = digest(&image, scenario, &machine, &qemu_version);
-        std::fs::create_dir_all(dir).map_err(Error::host(format!("making {}", dir.display())))?;
-        let name = &digest.to_string()[..16];
-        let home = dir.join(name);
+        let books = Templates::new(dir);
+        let key = digest.to_string()[..KEY_DIGITS].to_owned();
+        let home = books.home(&key);
         if !check_path(&home) || !check_path(&image.folder) {
             return Err(Error::Qemu(format!("cannot take a path with a comma: {}", home.display())));
         }
-        let _lock = lock(dir.join(format!("{name}.lock"))).await?;
+        let _lock = lock(books.clone(), key.clone()).await?;
         let mut template = Self {
             dir: home.clone(),
             digest,
@@ -97,50 +119,162 @@ impl Template {
             image,
             scenario: scenario.clone(),
             before: Before::default(),
+            touched: None,
+            watched: Vec::new(),
+            _held: None,
         };
-        if !home.join(RECORD).exists() {
-            template.dir = dir.join(format!(".build-{name}"));
-            template = template.make(&scenario.name, &home, timeouts).await?;
+        let found = match books.record(&key) {
+            Ok(Some(record)) => template.open(&books, &key, record).await,
+            Ok(None) => Ok(false),
+            Err(error) => Err(Error::host("reading the template's record")(error)),
+        };
+        let found = found.unwrap_or_else(|error| {
+            tracing::warn!(template = %digest, %error, "a template is damaged: making it anew");
+            false
+        });
+        if !found {
+            if home.exists() {
+                books.quarantine(&key).map_err(Error::host("putting a damaged template away"))?;
+            }
+            let mut record = template.record(scenario);
+            template.dir = books.build(&key);
+            match Box::pin(template.make(&scenario.name, timeouts)).await {
+                Ok((boot, files, touched)) => {
+                    (record.boot_ms, record.files) = (boot.as_millis() as u64, files);
+                    record.touched = touched;
+                    books.publish(&key, &record).map_err(Error::host("publishing the template"))?;
+                }
+                Err(error) => {
+                    books.failed(&key, Some(record), &error.to_string());
+                    return Err(error);
+                }
+            }
+            template.dir = home;
+            template.open(&books, &key, record).await?;
+            make_room(&books, bytes_max).await;
         }
         template.before = template.read_before().await?;
         Ok(Arc::new(template))
     }
 
-    /// Makes the template in its build folder, probes it, and moves it home.
-    async fn make(mut self, scenario: &str, home: &Path, timeouts: Timeouts) -> Result<Self, Error> {
+    /// Compares its files with what they were when it was probed, and holds it from then on. Whether it is
+    /// as it was; an error where its files cannot be read.
+    async fn open(&mut self, books: &Templates, key: &str, record: Record) -> Result<bool, Error> {
+        let Record { files, touched, .. } = record;
+        self.touched = Some(touched);
+        let names = self.files();
+        let (books, key, dir) = (books.clone(), key.to_owned(), self.dir.clone());
+        let look = move || {
+            let held = books.hold(&key)?;
+            let mut watched = Vec::new();
+            for name in names {
+                let path = dir.join(name);
+                let file = File::open(&path)?;
+                // Before it is read: what changes meanwhile is seen.
+                let stamp = Stamp::of(&file)?;
+                let content = Content::of(&path)?;
+                if files.get(name) != Some(&content) {
+                    return Err(std::io::Error::other(format!("{name} is not what it was")));
+                }
+                watched.push((name, file, stamp));
+            }
+            Ok((held, watched))
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        let looked = looked.map_err(|error| Error::Qemu(error.to_string()))?;
+        let (held, watched) = looked.map_err(Error::host("opening the template"))?;
+        (self._held, self.watched) = (Some(held), watched);
+        Ok(true)
+    }
+
+    /// Tells what has changed of it since it was found good. Costs a few system calls.
+    pub fn spoiled(&self) -> Option<String> {
+        if !self.exists() {
+            return Some("its folder is gone".to_owned());
+        }
+        self.changed()
+    }
+
+    /// Tells which of its files is not what it was: then its clones may not be, for they map it. Files that
+    /// are gone from their folder are what they were for those who have them open.
+    pub fn changed(&self) -> Option<String> {
+        self.watched.iter().find_map(|(name, file, stamp)| match Stamp::of(file) {
+            Ok(now) if !stamp.differs(now) => None,
+            Ok(_) => Some(format!("the template's file {name} was changed")),
+            Err(error) => Some(format!("the template's file {name}: {error}")),
+        })
+    }
+
+    /// The names of its files.
+    fn files(&self) -> Vec<&'static str> {
+        let strategy = self.machine.strategy;
+        let ram = strategy.maps_memory().then_some(RAM);
+        [Some(SCRATCH), ram, strategy.state_file()].into_iter().flatten().collect()
+    }
+
+    fn record(&self, scenario: &Scenario) -> Record {
+        let machine = &self.machine;
+        Record {
+            digest: self.digest.to_string(),
+            image: self.image.manifest.digest.to_string(),
+            image_name: self.image.manifest.name.clone(),
+            scenario: scenario.name.clone(),
+            strategy: machine.strategy.as_str().to_owned(),
+            accelerator: machine.accelerator.as_str().to_owned(),
+            qemu: self.qemu_version.clone(),
+            machine: machine.machine.clone(),
+            cpu: machine.cpu.clone(),
+            memory: machine.memory.bytes(),
+            cpus: machine.cpus,
+            made: Timestamp::now(),
+            boot_ms: 0,
+            files: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Makes the template in its build folder and probes it.
+    async fn make(
+        &mut self,
+        scenario: &str,
+        timeouts: Timeouts,
+    ) -> Result<(Duration, BTreeMap<String, Content>, BTreeSet<u64>), Error> {
         let begun = Instant::now();
         tracing::info!(
             image = self.image.manifest.name,
             scenario,
             accelerator = self.machine.accelerator.as_str(),
+            strategy = self.machine.strategy.as_str(),
             "making a template: booting once"
         );
-        let build = self.dir.clone();
+        let build = &self.dir;
         // Whatever a killed maker left; the lock says that nobody works on it.
-        let _ = std::fs::remove_dir_all(&build);
-        std::fs::create_dir_all(&build).map_err(Error::host(format!("making {}", build.display())))?;
+        let _ = std::fs::remove_dir_all(build);
+        std::fs::create_dir_all(build).map_err(Error::host(format!("making {}", build.display())))?;
         sparse::copy(&self.image.path(Part::Scratch), &self.scratch())
             .map_err(Error::host("copying the scratch disk"))?;
         let boot = self.boot_and_freeze(timeouts).await?;
-        let probed = self.probe().await;
-        if let Err(error) = probed {
-            let _ = std::fs::remove_dir_all(&build);
-            return Err(error);
-        }
-        let record = Record {
-            digest: self.digest,
-            image: self.image.manifest.digest.to_string(),
-            scenario: scenario.to_owned(),
-            machine: self.machine.clone(),
-            qemu: self.qemu_version.clone(),
-            boot_ms: boot.as_millis() as u64,
-        };
-        let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Qemu(error.to_string()))?;
-        std::fs::write(build.join(RECORD), text).map_err(Error::host("writing the template's record"))?;
-        std::fs::rename(&build, home).map_err(Error::host("publishing the template"))?;
-        self.dir = home.to_owned();
+        let files = self.seal().await?;
+        let touched = self.probe(timeouts).await?;
         tracing::info!(boot_ms = boot.as_millis() as u64, total_ms = begun.elapsed().as_millis() as u64, template = %self.digest, "the template is good");
-        Ok(self)
+        Ok((boot, files, touched))
+    }
+
+    /// Makes its files read-only and records what is in them.
+    async fn seal(&self) -> Result<BTreeMap<String, Content>, Error> {
+        let (dir, names) = (self.dir.clone(), self.files());
+        let seal = move || {
+            let mut files = BTreeMap::new();
+            for name in names {
+                let path = dir.join(name);
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444))?;
+                files.insert(name.to_owned(), Content::of(&path)?);
+            }
+            Ok(files)
+        };
+        let sealed =
+            tokio::task::spawn_blocking(seal).await.map_err(|error| Error::Qemu(error.to_string()))?;
+        sealed.map_err(Error::host("reading the new template"))
     }
 
     /// Boots, warms and freezes the guest; leaves memory, state and disk in the build folder.
@@ -148,7 +282,9 @@ impl Template {
         let begun = Instant::now();
         let run_dir = self.dir.join("run");
         std::fs::create_dir_all(&run_dir).map_err(Error::host("making the template's folder"))?;
-        let arguments = self.machine.arguments(Role::Template, &self.parts(&self.scratch()));
+        let strategy = self.machine.strategy;
+        let state = strategy.lay_state(&self.dir, None).await?;
+        let arguments = self.machine.arguments(Role::Template, &self.parts(&self.scratch(), state));
         let mut process = Process::start(&self.machine.binary, arguments, &run_dir)?;
         let (qmp, mut agent) = connect(&mut process, timeouts.reset).await?;
         qmp.cont().await?;
@@ -178,16 +314,19 @@ impl Template {
         drop(agent);
         tokio::time::sleep(REST).await;
         qmp.stop().await?;
-        qmp.save_state(&self.dir.join(STATE), timeouts.boot).await?;
+        strategy.freeze(&qmp, self.state().as_deref(), timeouts.boot).await?;
         process.kill().await?;
         Ok(boot)
     }
 
     /// Clones the new template once and runs a canary in the clone.
-    async fn probe(&mut self) -> Result<(), Error> {
+    async fn probe(&self, timeouts: Timeouts) -> Result<BTreeSet<u64>, Error> {
         let run_dir = self.dir.join("probe");
-        let clean = Clean::from_template(self, &run_dir, "probe", PROBE_TIMEOUT).await?;
-        clean.destroy().await
+        let limit = PROBE_TIMEOUT.max(timeouts.boot);
+        let mut clean = Clean::from_template(self, &run_dir, "probe", limit).await?;
+        let touched = clean.touched.take().unwrap_or_default();
+        clean.destroy().await?;
+        Ok(touched)
     }
 
     async fn read_before(&self) -> Result<Before, Error> {
@@ -223,12 +362,17 @@ impl Template {
 
     /// Whether its files are still there: an operator may have cleaned up.
     pub fn exists(&self) -> bool {
-        self.dir.join(RECORD).exists() && self.image.check().is_ok()
+        self.dir.join(evalfleet_images::templates::RECORD).exists() && self.image.check().is_ok()
     }
 
     /// What was on its disks before any job.
     pub fn before(&self) -> &Before {
         &self.before
+    }
+
+    /// The pages of memory that loading its state touches, once they are known.
+    pub(super) fn touched(&self) -> Option<&BTreeSet<u64>> {
+        self.touched.as_ref()
     }
 
     /// What it ran before it was frozen, and what its clones run before they are paused.
@@ -240,24 +384,28 @@ impl Template {
         self.dir.join(SCRATCH)
     }
 
-    pub(super) fn state(&self) -> PathBuf {
-        self.dir.join(STATE)
+    pub(super) fn state(&self) -> Option<PathBuf> {
+        self.machine.strategy.state_file().map(|name| self.dir.join(name))
     }
 
+    /// Where the memory of its clones comes from, as their mappings name it.
     pub(super) fn ram(&self) -> PathBuf {
-        self.dir.join(RAM)
+        if self.machine.strategy.maps_memory() { self.dir.join(RAM) } else { PathBuf::from(ANONYMOUS_RAM) }
     }
 
     /// Starts a QEMU that waits for this template's state, with `scratch` for its disk.
-    pub(super) fn start_clone(&self, scratch: &Path, run_dir: &Path) -> Result<Process, Error> {
-        Process::start(
-            &self.machine.binary,
-            self.machine.arguments(Role::Clone, &self.parts(scratch)),
-            run_dir,
-        )
+    pub(super) async fn start_clone(&self, scratch: &Path, run_dir: &Path) -> Result<Process, Error> {
+        let state = self.machine.strategy.lay_state(run_dir, self.state().as_deref()).await?;
+        let parts = self.parts(scratch, state);
+        Process::start(&self.machine.binary, self.machine.arguments(Role::Clone, &parts), run_dir)
     }
 
-    pub(super) fn parts(&self, scratch: &Path) -> Parts {
+    /// Has a fresh clone take its state.
+    pub(super) async fn load(&self, qmp: &Qmp, limit: Duration) -> Result<(), Error> {
+        self.machine.strategy.load(qmp, self.state().as_deref(), limit).await
+    }
+
+    pub(super) fn parts(&self, scratch: &Path, state: Option<PathBuf>) -> Parts {
         let part = |part: Part| self.image.path(part);
         Parts {
             kernel: part(Part::Kernel),
@@ -265,6 +413,7 @@ impl Template {
             root: part(Part::Root),
             scratch: scratch.to_owned(),
             ram: self.ram(),
+            state,
         }
     }
 }
@@ -294,11 +443,13 @@ pub(super) fn hello(hostname: String) -> Hello {
     let filled = rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty());
     debug_assert_eq!(filled, Ok(64), "64 bytes are never cut short");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let nonce = hex::encode(&entropy[48..]);
     Hello {
-        nonce: hex::encode(&entropy[48..]),
+        // No two VMs have the same name.
+        hostname: format!("{hostname}-{}", &nonce[..8]),
+        nonce,
         clock_ns: now.as_nanos() as u64,
         entropy: entropy[..48].to_vec(),
-        hostname,
     }
 }
 
@@ -323,17 +474,35 @@ pub(super) async fn booted(qmp: &Qmp, agent: &mut Agent) -> Result<(), Error> {
 fn digest(image: &Image, scenario: &Scenario, machine: &Machine, qemu: &str) -> Sha256 {
     let made_of = serde_json::json!({
         "image": image.manifest.digest.to_string(), "scenario": scenario.name,
-        "setup": scenario.setup, "warm": scenario.warm, "machine": machine, "qemu": qemu, "form": 2,
+        "setup": scenario.setup, "warm": scenario.warm, "machine": machine, "qemu": qemu, "form": 3,
     });
     Sha256::of(made_of.to_string().as_bytes())
 }
 
 /// Takes the lock of one template; whoever waits finds the other's template made.
-async fn lock(path: PathBuf) -> Result<File, Error> {
-    let take = move || {
-        let file = File::create(&path).map_err(Error::host(format!("making {}", path.display())))?;
-        file.lock().map_err(Error::host(format!("locking {}", path.display())))?;
-        Ok(file)
-    };
-    tokio::task::spawn_blocking(take).await.map_err(|error| Error::Qemu(error.to_string()))?
+async fn lock(books: Templates, key: String) -> Result<File, Error> {
+    let locked = tokio::task::spawn_blocking(move || books.lock(&key)).await;
+    let locked = locked.map_err(|error| Error::Qemu(error.to_string()))?;
+    locked.map_err(Error::host("locking the template"))
+}
+
+/// Removes templates that were not used for longest, until the rest takes no more than `bytes_max`.
+async fn make_room(books: &Templates, bytes_max: ByteSize) {
+    let books = books.clone();
+    let gone = tokio::task::spawn_blocking(move || books.gc(bytes_max.bytes(), &|_| true)).await;
+    match gone {
+        Ok(Ok(gone)) => {
+            for template in gone {
+                tracing::info!(
+                    template = template.key,
+                    bytes = template.bytes,
+                    "removed a template to make room"
+                );
+            }
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "templates were not removed, and may take more than they should")
+        }
+        Err(error) => tracing::warn!(%error, "removing templates ended early"),
+    }
 }

@@ -1,0 +1,65 @@
+//! The supply of VMs on real QEMUs: what a spare costs, and what executes it.
+
+use super::Test;
+use super::shift::Shift;
+use super::yard::Yard;
+use evalfleet_service::settings::Accelerator;
+use evalfleet_worker::supply::Supply;
+
+pub(crate) const ALL: &[(&str, Test)] = &[
+    ("supply::a_spare_takes_little_memory", a_spare_takes_little_memory),
+    ("supply::never_more_than_two_qemus", never_more_than_two_qemus),
+    ("supply::kvm_is_believed_once_a_vm_boots_in_it", kvm_is_believed_once_a_vm_boots_in_it),
+];
+
+/// What an idle spare of 512 MiB may take for itself.
+const SPARE_BYTES_MAX: u64 = 32 << 20;
+
+fn a_spare_takes_little_memory(yard: &Yard) {
+    let shift = Shift::begin(yard);
+    let pid = shift.wait_until(|status| status.spare == "ready").spare_pid.expect("it has a process");
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it is there");
+    let kib: u64 = rollup
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum();
+    eprintln!("an idle spare: {:.1} MiB private", kib as f64 / 1024.0);
+    assert!(kib << 10 <= SPARE_BYTES_MAX, "an idle spare takes {kib} KiB for itself:\n{rollup}");
+    shift.end();
+}
+
+fn never_more_than_two_qemus(yard: &Yard) {
+    let mut shift = Shift::begin(yard);
+    for scenario in [None, Some("cold"), None] {
+        let mut job = shift.script("sleep 1");
+        job.scenario = scenario.map(ToOwned::to_owned);
+        let report = shift.evaluate(&job);
+        assert_eq!(report.cause, None, "{report:?}");
+        assert!(shift.qemus().len() <= 2, "{:?}", shift.qemus());
+    }
+    let counts = shift.supply().borrow().counts;
+    assert_eq!(counts.claims, 3);
+    assert!(counts.waits >= 2, "a job of another kind has to wait: {counts:?}");
+    shift.end();
+}
+
+fn kvm_is_believed_once_a_vm_boots_in_it(yard: &Yard) {
+    let boots = |accelerator| {
+        let mut settings = yard.settings().clone();
+        settings.qemu.accelerator = accelerator;
+        yard.wait(async {
+            let mut supply = Supply::new(&settings, &"prober".parse().expect("a name")).expect("a folder");
+            let made = supply.warm_up(&settings.client.image).await;
+            supply.discard().await;
+            made.map(|template| template.machine().accelerator.as_str())
+        })
+    };
+    let kvm = boots(Accelerator::Kvm);
+    eprintln!("KVM alone: {kvm:?}");
+    let auto = boots(Accelerator::Auto).expect("one of them works");
+    assert_eq!(auto, if kvm.is_ok() { "kvm" } else { "tcg" });
+    if let Err(why) = kvm {
+        assert!(!why.to_string().is_empty());
+    }
+}
