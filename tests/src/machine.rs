@@ -216,7 +216,8 @@ pub fn patience() -> u32 {
 }
 
 /// Settings that the machine around the tests asks for: longer time limits, and with
-/// `EVALFLEET_TEST_ACCELERATOR` an accelerator from which there is no falling back.
+/// `EVALFLEET_TEST_ACCELERATOR` an accelerator from which there is no falling back; with
+/// `EVALFLEET_TEST_QEMU` another QEMU.
 fn conditions() -> Vec<(String, String)> {
     let mut conditions = Vec::new();
     if patience() != 1 {
@@ -226,6 +227,9 @@ fn conditions() -> Vec<(String, String)> {
     }
     if let Ok(accelerator) = std::env::var("EVALFLEET_TEST_ACCELERATOR") {
         conditions.push(("EVALFLEET_QEMU__ACCELERATOR".to_owned(), accelerator));
+    }
+    if let Ok(binary) = std::env::var("EVALFLEET_TEST_QEMU") {
+        conditions.push(("EVALFLEET_QEMU__BINARY".to_owned(), binary));
     }
     conditions
 }
