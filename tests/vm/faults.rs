@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("faults::qemu_killed_on_the_host_is_ours", qemu_killed_on_the_host_is_ours),
@@ -216,9 +216,16 @@ fn a_full_host_disk_is_ours_and_the_jobs_stay(yard: &Yard) {
     assert!(why.contains("host could not write"), "{why}");
     shift.the_next_job_passes();
     // No room at all: no VM can be made, and the job is given back untried.
+    let spare = shift.wait_until(|status| status.spare == "ready").spare_pid.expect("it has a process");
     let filler = small.path().join("filler");
     fill(&filler);
-    send(shift.wait_until(|status| status.spare != "making").spare_pid.unwrap_or_default(), Signal::KILL);
+    send(spare, Signal::KILL);
+    // What the dead one leaves is taken as well.
+    let begun = Instant::now();
+    while shift.supply().borrow().able && begun.elapsed() < Duration::from_secs(60) {
+        fill(&filler);
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let status = shift.wait_until(|status| !status.able);
     assert!(status.why.is_some_and(|why| why.contains("No space left")), "it says why");
     let job = shift.script("true");
@@ -299,7 +306,8 @@ fn flip(path: &Path, at: u64) {
 /// Takes all the room that is left.
 fn fill(path: &Path) {
     use std::io::Write as _;
-    let mut file = fs::File::create(path).expect("an empty file needs none");
+    let file = fs::File::options().create(true).append(true).open(path);
+    let mut file = file.expect("an empty file needs none");
     let block = vec![1; 1 << 20];
     while file.write_all(&block).is_ok() {}
     let small = vec![1; 4096];

@@ -12,6 +12,8 @@ pub struct Probe {
     pub works: bool,
     /// `kvm` or `tcg`.
     pub accelerator: Option<String>,
+    /// How the VM was made.
+    pub strategy: Option<String>,
     /// QEMU's version.
     pub qemu: Option<String>,
     /// The template it was cloned from.
@@ -27,6 +29,7 @@ pub async fn probe(settings: &Settings) -> Probe {
     let failed = |error: String| Probe {
         works: false,
         accelerator: None,
+        strategy: None,
         qemu: None,
         template: None,
         reset_ms: None,
@@ -51,6 +54,7 @@ pub async fn probe(settings: &Settings) -> Probe {
     Probe {
         works: ended.is_ok(),
         accelerator: Some(template.machine().accelerator.as_str().to_owned()),
+        strategy: Some(template.machine().strategy.as_str().to_owned()),
         qemu: Some(template.qemu_version().to_owned()),
         template: Some(template.digest().to_string()),
         reset_ms: Some(reset_ms),

@@ -77,11 +77,13 @@ pub(super) async fn accelerator() -> Check {
         return Check::missing(name, "the worker's probe does not answer", "evalfleet-worker probe");
     };
     let text = |key: &str| probed.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let strategy = text("strategy");
     let reset = probed.get("reset_ms").and_then(Value::as_u64).unwrap_or_default();
     match text("accelerator").as_str() {
-        "kvm" => Check::ok(name, format!("KVM, proved by a boot; a clean VM in {reset} ms")),
+        "kvm" => Check::ok(name, format!("KVM, proved by a boot; a clean VM by {strategy} in {reset} ms")),
         "tcg" => {
-            Check::warning(name, format!("emulation (TCG), proved by a boot; a clean VM in {reset} ms"), slow)
+            let found = format!("emulation (TCG), proved by a boot; a clean VM by {strategy} in {reset} ms");
+            Check::warning(name, found, slow)
         }
         _ => Check::missing(name, format!("no VM stands: {}", text("error")), "see the fix that it names"),
     }

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// How many kinds a worker remembers; their files are shared and stay.
 const KINDS_MAX: usize = 16;
+/// After how many clones in a row that are no good their template is held to be the reason.
+const STRIKES: u32 = 3;
 
 /// A worker's templates.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Templates {
 struct Open {
     accelerators: Vec<Accelerator>,
     templates: HashMap<Kind, Arc<Template>>,
+    /// Clones in a row that were no good.
+    strikes: u32,
 }
 
 impl Templates {
@@ -47,7 +51,7 @@ impl Templates {
             timeouts: Timeouts { boot: qemu.boot_timeout, reset: qemu.reset_timeout },
             qemu,
             known: Mutex::new(HashMap::new()),
-            open: tokio::sync::Mutex::new(Open { accelerators, templates: HashMap::new() }),
+            open: tokio::sync::Mutex::new(Open { accelerators, templates: HashMap::new(), strikes: 0 }),
         }
     }
 
@@ -108,8 +112,12 @@ impl Templates {
             limit
         };
         let made = Clean::prepare(template.clone(), run_dir, "job", limit).await;
-        if made.is_err() {
-            self.forget(kind, &template).await;
+        match &made {
+            Ok(_) => {
+                self.open.lock().await.strikes = 0;
+                template.touch();
+            }
+            Err(error) => self.doubt(kind, &template, error).await,
         }
         made
     }
@@ -137,11 +145,22 @@ impl Templates {
         Ok(template)
     }
 
-    /// Has the template looked at anew before it is used again.
-    async fn forget(&self, kind: &Kind, template: &Arc<Template>) {
+    /// Has the template looked at anew before it is used again; if its clones are no good again and again
+    /// although its files are what they were, it is thrown away.
+    async fn doubt(&self, kind: &Kind, template: &Arc<Template>, error: &Error) {
         let mut open = self.open.lock().await;
         if open.templates.get(kind).is_some_and(|known| Arc::ptr_eq(known, template)) {
             open.templates.remove(kind);
+        }
+        match error {
+            Error::NotClean(_) | Error::Qmp { .. } | Error::Agent(_) => open.strikes += 1,
+            // No word about the template: a full disk, a busy host.
+            Error::Host { .. } | Error::TimedOut { .. } | Error::Qemu(_) => {}
+        }
+        if open.strikes >= STRIKES {
+            open.strikes = 0;
+            tracing::warn!(template = %template.digest(), %error, "clones of a template are no good: making it anew");
+            template.throw_away();
         }
     }
 

@@ -205,6 +205,23 @@ impl Template {
         })
     }
 
+    /// Notes that it is used.
+    pub fn touch(&self) {
+        self.note(|books, key| books.touch(key));
+    }
+
+    /// Takes it out of service: the next one who wants it makes it anew. Its clones keep what they have.
+    pub fn throw_away(&self) {
+        self.note(|books, key| books.quarantine(key));
+    }
+
+    fn note(&self, what: impl FnOnce(&Templates, &str) -> std::io::Result<()>) {
+        let (Some(dir), key) = (self.dir.parent(), &self.digest.to_string()[..KEY_DIGITS]) else { return };
+        if let Err(error) = what(&Templates::new(dir), key) {
+            tracing::debug!(template = %self.digest, %error, "the books of templates were not written");
+        }
+    }
+
     /// The names of its files.
     fn files(&self) -> Vec<&'static str> {
         let strategy = self.machine.strategy;
