@@ -42,6 +42,7 @@ look() {
     have mke2fs || PATH="$PATH:/usr/sbin:/sbin" have mke2fs || want e2fsprogs "formats the VMs' disks"
     have setpriv || want util-linux "lets no VM outlive its worker"
     have xz || want xz-utils "unpacks kernel modules"
+    have cpio || want cpio "reads in a test what the VMs boot from"
     have zstd || want zstd "unpacks kernel modules"
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || want debian-archive-keyring "verifies Debian's packages"
     if [ "$(id -u)" -ne 0 ]; then

@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -38,6 +38,8 @@ pub enum Error {
     Tool(#[from] tool::Error),
     #[error("the tool `{tool}` belongs to the image `{image}`, and lies in the recipe of another")]
     ForeignTool { tool: String, image: String },
+    #[error("two folders of tools have a `{0}`: which one is meant?")]
+    SameTool(String),
     #[error(transparent)]
     Tree(#[from] tree::Error),
     #[error(transparent)]
@@ -115,15 +117,14 @@ struct Build<'a> {
     tools: Vec<ToolSpec>,
     /// The image that may already be what is asked for. None if none is sound, or it is not wanted.
     current: Option<Image>,
+    /// How long making the root, kernel and scratch disk took, now or when they were made.
+    took: Option<Duration>,
 }
 
 impl<'a> Build<'a> {
     fn prepare(recipe: &'a Recipe, options: &BuildOptions, store: Store, lock: Lock) -> Result<Self, Error> {
         let name = &recipe.spec.name;
-        let tools = ToolSpec::load_all(&recipe.tools())?;
-        if let Some(tool) = tools.iter().find(|tool| tool.image != *name) {
-            return Err(Error::ForeignTool { tool: tool.name.clone(), image: tool.image.clone() });
-        }
+        let tools = tools(recipe)?;
         let agent = agent::read(&options.agent)?;
         let inputs = inputs(recipe, &agent)?;
         let reference = ImageRef { name: name.clone(), digest: None };
@@ -131,14 +132,14 @@ impl<'a> Build<'a> {
         let parent = store.folder().join(name);
         let work = tempfile::Builder::new().prefix(BUILD_PREFIX).tempdir_in(&parent);
         let work = work.map_err(|source| failed(&parent, source))?;
-        let build = Self { recipe, store, lock, work, inputs, agent, tools, current };
+        let build = Self { recipe, store, lock, work, inputs, agent, tools, current, took: None };
         let image = build.image_folder();
         fs::create_dir(&image).map_err(|source| failed(&image, source))?;
         Ok(build)
     }
 
-    fn everything(self, options: &BuildOptions, listener: Listener<'_>) -> Result<Built, Error> {
-        let spec = &self.recipe.spec;
+    fn everything(mut self, options: &BuildOptions, listener: Listener<'_>) -> Result<Built, Error> {
+        let (spec, begun) = (&self.recipe.spec, Instant::now());
         step(Step::Preconditions, listener, |_| {
             let problems = preconditions::problems(self.recipe, &options.images);
             if problems.is_empty() { Ok(()) } else { Err(Error::Preconditions(problems)) }
@@ -156,10 +157,11 @@ impl<'a> Build<'a> {
         fs::rename(&root.erofs, &packed).map_err(|source| failed(&packed, source))?;
         self.put(Part::Index, root.index.to_text().as_bytes())?;
         let debian = DebianInfo { suite: spec.debian.suite.clone(), packages: root.packages };
+        self.took = Some(begun.elapsed());
         self.finish(kernel.modules, kernel.release, debian, Work::Everything, listener)
     }
 
-    fn with_root_of(self, image: &Image, listener: Listener<'_>) -> Result<Built, Error> {
+    fn with_root_of(mut self, image: &Image, listener: Listener<'_>) -> Result<Built, Error> {
         for skipped in [Step::Root, Step::Kernel, Step::Scratch] {
             listener(skipped, Event::Skipped);
         }
@@ -172,6 +174,7 @@ impl<'a> Build<'a> {
         let entries = initramfs::read(&archive)?;
         let modules = initramfs::modules(&entries);
         let (release, debian) = (image.manifest.kernel.release.clone(), image.manifest.debian.clone());
+        self.took = image.manifest.build_ms.map(Duration::from_millis);
         self.finish(modules, release, debian, Work::Initramfs, listener)
     }
 
@@ -232,10 +235,12 @@ impl<'a> Build<'a> {
             digest: Manifest::digest_of(&files),
             inputs: self.inputs.clone(),
             built_at: jiff::Timestamp::now(),
+            build_ms: self.took.and_then(|took| u64::try_from(took.as_millis()).ok()),
             builder: env!("CARGO_PKG_VERSION").to_owned(),
             debian,
             kernel,
             files,
+            machine: spec.machine.clone(),
             scenarios: spec.scenarios.clone(),
             tools: self.tools.iter().map(|tool| tool.name.clone()).collect(),
         })
@@ -255,10 +260,33 @@ impl<'a> Build<'a> {
     }
 }
 
+/// The tools of all of a recipe's folders, sorted by name.
+fn tools(recipe: &Recipe) -> Result<Vec<ToolSpec>, Error> {
+    let image = &recipe.spec.name;
+    let mut tools = Vec::new();
+    for folder in recipe.tools() {
+        tools.extend(ToolSpec::load_all(&folder)?);
+    }
+    for tool in &mut tools {
+        if tool.image.is_empty() {
+            tool.image.clone_from(image);
+        } else if tool.image != *image {
+            return Err(Error::ForeignTool { tool: tool.name.clone(), image: tool.image.clone() });
+        }
+    }
+    tools.sort_by(|a, b| a.name.cmp(&b.name));
+    match tools.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        Some(pair) => Err(Error::SameTool(pair[0].name.clone())),
+        None => Ok(tools),
+    }
+}
+
 /// Digests of everything that decides what an image holds.
 fn inputs(recipe: &Recipe, agent: &[u8]) -> Result<Inputs, Error> {
     let spec = &recipe.spec;
-    let workspace = recipe.workspace().map(|folder| tree::digest(&folder)).transpose()?;
+    let digests = |folders: Vec<PathBuf>| -> Result<Vec<Digest>, tree::Error> {
+        folders.iter().map(|folder| tree::digest(folder)).collect()
+    };
     let root = json!([
         manifest::FORMAT,
         env!("CARGO_PKG_VERSION"),
@@ -267,11 +295,12 @@ fn inputs(recipe: &Recipe, agent: &[u8]) -> Result<Inputs, Error> {
         spec.root,
         spec.kernel,
         spec.scratch,
-        tree::digest(&recipe.tools())?,
-        workspace,
+        digests(recipe.tools())?,
+        digests(recipe.workspace().into_iter().collect())?,
+        digests(recipe.repositories().map(|(_, folder)| folder).collect())?,
     ]);
     let root = Digest::of(root.to_string().as_bytes());
-    let all = json!([root, Digest::of(agent), spec.name, spec.description, spec.scenarios]);
+    let all = json!([root, Digest::of(agent), spec.name, spec.description, spec.machine, spec.scenarios]);
     Ok(Inputs { all: Digest::of(all.to_string().as_bytes()), root })
 }
 

@@ -11,6 +11,7 @@
 //!    scratch.ext4        an empty disk; a sparse copy of it is what one VM writes to
 //!    index.jsonl         every object of the root, to tell "changed" from "created"
 //!    tools.json          the tools' specifications, to check arguments without a VM
+//!    packages.txt        Debian's packages in the root, with their versions
 //!    manifest.json       what all of this is, with the digest of each
 //! ```
 //!

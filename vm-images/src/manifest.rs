@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::recipe::Scenario;
+use crate::recipe::{MachineSpec, Scenario};
 
 /// The name of the manifest's file.
 pub const FILE_NAME: &str = "manifest.json";
+
+/// The name of the list of packages beside it: what [`Manifest::packages_text`] gives.
+pub const PACKAGES_FILE_NAME: &str = "packages.txt";
 
 /// The version of the manifest's form. A reader refuses what it does not know.
 pub const FORMAT: u32 = 1;
@@ -125,11 +128,16 @@ pub struct Manifest {
     pub digest: Digest,
     pub inputs: Inputs,
     pub built_at: jiff::Timestamp,
+    /// How long it took to make all but the initramfs, on the machine that did.
+    #[serde(default)]
+    pub build_ms: Option<u64>,
     /// The version of evalfleet that built it.
     pub builder: String,
     pub debian: DebianInfo,
     pub kernel: KernelInfo,
     pub files: BTreeMap<Part, FileInfo>,
+    #[serde(default)]
+    pub machine: MachineSpec,
     pub scenarios: Vec<Scenario>,
     /// The names of its tools; what they take is in `tools.json`.
     pub tools: Vec<String>,
@@ -156,6 +164,12 @@ impl Manifest {
     pub(crate) fn digest_of(files: &BTreeMap<Part, FileInfo>) -> Digest {
         let lines: String = files.values().map(|file| format!("{} {}\n", file.sha256, file.path)).collect();
         Digest::of(lines.as_bytes())
+    }
+
+    /// The root's packages, one a line: name, blank, version.
+    pub fn packages_text(&self) -> String {
+        let packages = self.debian.packages.iter();
+        packages.map(|package| format!("{} {}\n", package.name, package.version)).collect()
     }
 
     pub fn scenario(&self, name: &str) -> Option<&Scenario> {

@@ -39,6 +39,23 @@ for name in sorted(os.listdir(folder)):
         py_compile.compile(path, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 '
 fi
+# One commit each, by nobody, at a time before any package's: the same files give the same bytes.
+for folder in "$root"/opt/evalfleet/repositories/*/; do
+    [ -d "$folder" ] || continue
+    name=$(basename "$folder")
+    echo "evalfleet: repository $name" >&2
+    chroot "$root" env -i PATH=/usr/bin:/bin HOME=/nonexistent LC_ALL=C GIT_CONFIG_NOSYSTEM=1 \
+        GIT_AUTHOR_NAME=evalfleet GIT_AUTHOR_EMAIL=evalfleet@localhost GIT_AUTHOR_DATE='1700000000 +0000' \
+        GIT_COMMITTER_NAME=evalfleet GIT_COMMITTER_EMAIL=evalfleet@localhost GIT_COMMITTER_DATE='1700000000 +0000' \
+        sh -eu -c '
+            cd "$1"
+            git init --quiet --initial-branch=main
+            git add --all
+            git commit --quiet --message="As it came"
+            git -c pack.threads=1 bundle create --quiet "../$2.bundle" HEAD main
+        ' repository "/opt/evalfleet/repositories/$name" "$name"
+    rm -rf "$folder"
+done
 printf '%s\n' "$EVALFLEET_HOSTNAME" > "$root/etc/hostname"
 printf '127.0.0.1 localhost %s\n::1 localhost\n' "$EVALFLEET_HOSTNAME" > "$root/etc/hosts"
 : > "$root/etc/resolv.conf"

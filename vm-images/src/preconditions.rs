@@ -24,9 +24,6 @@ const PROGRAMS: [(&str, &str); 11] = [
 /// Free space that a build needs for what it keeps: the finished image, and the files it is made of.
 const IMAGES_BYTES_MIN: u64 = 1 << 30;
 
-/// Free space that a build needs for what it does not: Debian's packages, unpacked, and the packed root.
-const TEMPORARY_BYTES_MIN: u64 = 3 << 29;
-
 /// Something that a build needs and the host lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -46,17 +43,14 @@ pub fn problems(recipe: &Recipe, images: &Path) -> Vec<Problem> {
     let mut problems = missing_programs(&PROGRAMS);
     problems.extend(user_problem());
     problems.extend(keyring_problem(recipe));
+    let temporary = recipe.spec.root.build_space.bytes();
     let elsewhere = "choose another folder for images";
     if rustix::process::geteuid().is_root() {
         // Root's temporary files lie beside the images.
-        problems.extend(space_problem(images, IMAGES_BYTES_MIN + TEMPORARY_BYTES_MIN, elsewhere));
+        problems.extend(space_problem(images, IMAGES_BYTES_MIN + temporary, elsewhere));
     } else {
         problems.extend(space_problem(images, IMAGES_BYTES_MIN, elsewhere));
-        problems.extend(space_problem(
-            &std::env::temp_dir(),
-            TEMPORARY_BYTES_MIN,
-            "set TMPDIR to a larger disk",
-        ));
+        problems.extend(space_problem(&std::env::temp_dir(), temporary, "set TMPDIR to a larger disk"));
     }
     problems
 }

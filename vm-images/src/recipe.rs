@@ -38,6 +38,8 @@ pub struct Spec {
     pub kernel: KernelSpec,
     pub scratch: Scratch,
     #[serde(default)]
+    pub machine: MachineSpec,
+    #[serde(default)]
     pub scenarios: Vec<Scenario>,
 }
 
@@ -65,8 +67,34 @@ pub struct Root {
     pub hostname: String,
     #[serde(default)]
     pub compression: Compression,
-    /// A folder of the recipe that becomes /workspace.
+    /// The folder that becomes /workspace, relative to the recipe's.
     pub workspace: Option<String>,
+    /// Folders of tools, relative to the recipe's: together they become /opt/evalfleet/tools.
+    #[serde(default = "own_tools")]
+    pub tools: Vec<String>,
+    /// Folders, relative to the recipe's, each of which becomes the one commit of a Git repository, as the bundle
+    /// /opt/evalfleet/repositories/NAME.bundle. Needs the package git.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<String>,
+    /// Free space that a build takes and gives back: packages, unpacked, and the packed root.
+    #[serde(default = "build_space")]
+    pub build_space: Size,
+}
+
+fn own_tools() -> Vec<String> {
+    vec!["tools".to_owned()]
+}
+
+fn build_space() -> Size {
+    Size(3 << 29)
+}
+
+/// What the image asks of the machines that run it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineSpec {
+    /// VMs of the image have at least this much memory, whatever the worker's settings say.
+    pub memory_min: Option<Size>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,14 +171,20 @@ impl Recipe {
         PathBuf::from(env!("CARGO_MANIFEST_DIR"))
     }
 
-    /// The folder with the image's tools.
-    pub fn tools(&self) -> PathBuf {
-        self.folder.join("tools")
+    /// The folders with the image's tools.
+    pub fn tools(&self) -> Vec<PathBuf> {
+        self.spec.root.tools.iter().map(|name| self.folder.join(name)).collect()
     }
 
     /// The folder that becomes /workspace.
     pub fn workspace(&self) -> Option<PathBuf> {
         self.spec.root.workspace.as_ref().map(|name| self.folder.join(name))
+    }
+
+    /// The folders that become Git repositories, by name.
+    pub fn repositories(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        let folders = self.spec.root.repositories.iter();
+        folders.map(|name| (name.rsplit('/').next().unwrap_or(name), self.folder.join(name)))
     }
 }
 
@@ -179,6 +213,18 @@ impl Spec {
         if !(64 << 20..=16 << 40).contains(&self.scratch.size.bytes()) {
             return Err("the scratch disk's size must be between 64M and 16T".to_owned());
         }
+        let memory_fits = |size: &Size| (64 << 20..=1 << 40).contains(&size.bytes());
+        if !self.machine.memory_min.as_ref().is_none_or(memory_fits) {
+            return Err("the memory of a VM must be between 64M and 1T".to_owned());
+        }
+        if let Some(strange) =
+            self.root.repositories.iter().find(|path| !path.rsplit('/').next().is_some_and(plain))
+        {
+            return Err(format!("`{strange}` does not end with a name for a repository"));
+        }
+        if !self.root.repositories.is_empty() && !debian.packages.iter().any(|package| package == "git") {
+            return Err("repositories are made by the image's own git: add that package".to_owned());
+        }
         scenario::validate(&self.scenarios)
     }
 }
@@ -195,10 +241,15 @@ mod tests {
 
     #[test]
     fn the_recipes_of_the_source_are_sound() {
-        let recipe = Recipe::load(&Recipe::source_folder().join("base")).unwrap();
-        assert_eq!(recipe.spec.name, "base");
-        assert_eq!(recipe.spec.scratch.size.bytes(), 4 << 30);
-        assert!(recipe.workspace().unwrap().is_dir() && recipe.tools().is_dir());
+        for name in ["base", "eval", "rust"] {
+            let recipe = Recipe::load(&Recipe::source_folder().join(name)).unwrap();
+            assert_eq!(recipe.spec.name, name);
+            assert_eq!(recipe.spec.scenarios[0].name, "default");
+            assert!(
+                recipe.workspace().unwrap().is_dir() && recipe.tools().iter().all(|folder| folder.is_dir())
+            );
+            assert!(recipe.repositories().all(|(_, folder)| folder.is_dir()));
+        }
     }
 
     #[test]
@@ -221,6 +272,9 @@ mod tests {
             ("\"python3-minimal\"", "\"--simulate\"", "no name of a suite"),
             ("\"4G\"", "\"4\"", "between 64M and 16T"),
             ("inodes", "inode", "unknown field"),
+            ("compression", "repositories = [\"a/b c\"]\ncompression", "name for a repository"),
+            ("compression", "repositories = [\"../workspace\"]\ncompression", "add that package"),
+            ("[scratch]", "[machine]\nmemory_min = \"1M\"\n[scratch]", "between 64M and 1T"),
         ] {
             fs::write(folder.path().join("recipe.toml"), good.replace(from, to)).unwrap();
             let error = Recipe::load(folder.path()).unwrap_err().to_string();

@@ -99,7 +99,12 @@ pub(crate) fn build(recipe: &Recipe, folder: &Path, listener: Listener<'_>) -> R
 /// Writes `overlay.tar`: what goes on top of Debian's files.
 fn write_overlay(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
     let overlay = folder.join("overlay");
-    tree::copy(&recipe.tools(), &overlay.join("opt/evalfleet/tools"))?;
+    for tools in recipe.tools() {
+        tree::copy(&tools, &overlay.join("opt/evalfleet/tools"))?;
+    }
+    for (name, repository) in recipe.repositories() {
+        tree::copy(&repository, &overlay.join("opt/evalfleet/repositories").join(name))?;
+    }
     let workspace = overlay.join("workspace");
     match recipe.workspace() {
         Some(from) => tree::copy(&from, &workspace)?,

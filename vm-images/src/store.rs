@@ -22,8 +22,18 @@ use crate::manifest::{self, Manifest, Part};
 use crate::recipe::is_image_name;
 use crate::tool::ToolSpec;
 
+mod superseded;
+
 const CURRENT: &str = "current";
 pub(crate) const BUILD_PREFIX: &str = ".build-";
+
+/// Files of an image that are none of its parts; the manifest comes last, for it says that the others are there.
+const BESIDE: [&str; 2] = [manifest::PACKAGES_FILE_NAME, manifest::FILE_NAME];
+
+/// A program that is just being started shares its starter's files, locks too, until it runs: a lock that was given
+/// back may seem to be held for a moment.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -212,23 +222,6 @@ impl Store {
         }
     }
 
-    /// Removes the images of `name` that are neither current nor in `keep`, and returns what went.
-    ///
-    /// Templates made of an image stay what they are; whoever runs them passes their images in `keep`.
-    pub fn remove_old(&self, name: &str, keep: &[Digest]) -> Result<Vec<Digest>, Error> {
-        let _lock = self.lock(name)?;
-        let current = self.current(name)?;
-        let mut removed = Vec::new();
-        for digest in self.digests(name)? {
-            if current.as_ref() != Some(&digest) && !keep.contains(&digest) {
-                let path = self.image_folder(name, &digest);
-                fs::remove_dir_all(&path).map_err(|source| Error::File { path, source })?;
-                removed.push(digest);
-            }
-        }
-        Ok(removed)
-    }
-
     pub(crate) fn image_folder(&self, name: &str, digest: &Digest) -> PathBuf {
         self.folder.join(name).join(digest.as_str())
     }
@@ -260,11 +253,14 @@ impl Store {
         let opened = fs::create_dir_all(&folder)
             .and_then(|()| OpenOptions::new().create(true).truncate(false).write(true).open(&path));
         let file = opened.map_err(|source| Error::File { path: path.clone(), source })?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked(name.to_owned())),
-            Err(error) => Err(Error::File { path, source: error.into() }),
+        for _ in 0..LOCK_TRIES {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+                Err(error) => return Err(Error::File { path, source: error.into() }),
+            }
         }
+        Err(Error::Locked(name.to_owned()))
     }
 
     /// Removes what killed builds left. Only under the lock: whatever is there then belongs to nobody.
@@ -284,10 +280,12 @@ impl Store {
             let path = path.to_owned();
             move |source| Error::File { path, source }
         };
+        let packages = built.join(manifest::PACKAGES_FILE_NAME);
+        fs::write(&packages, manifest.packages_text()).map_err(failed(&packages))?;
         if folder.exists() {
             // Same digest, same contents: either a new manifest for them, or the repair of a damaged image. One file
             // at a time, the manifest last: at no moment is a file missing, and who has an old one open keeps it.
-            for name in Part::ALL.map(Part::file_name).into_iter().chain([manifest::FILE_NAME]) {
+            for name in Part::ALL.map(Part::file_name).into_iter().chain(BESIDE) {
                 fs::rename(built.join(name), folder.join(name)).map_err(failed(&folder))?;
             }
         } else {

@@ -42,7 +42,8 @@ pub struct ToolSpec {
     pub description: String,
     /// The command that runs it in the VM: arguments as JSON on its standard input, the answer on its standard output.
     pub entry: Vec<String>,
-    /// The image that has it.
+    /// The image that has it; an image's build says so for tools that several share.
+    #[serde(default)]
     pub image: String,
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,

@@ -28,8 +28,8 @@ fn stand_in_agent(folder: &Path, version: u8) -> PathBuf {
     path
 }
 
-fn run_build(agent: &Path, images: &Path, force: bool) -> Built {
-    let recipe = Recipe::load(&Recipe::source_folder().join("base")).unwrap();
+fn run_build(name: &str, agent: &Path, images: &Path, force: bool) -> Built {
+    let recipe = Recipe::load(&Recipe::source_folder().join(name)).unwrap();
     let options = BuildOptions { images: images.to_owned(), agent: agent.to_owned(), force };
     let (begun, mut percents) = (Instant::now(), Vec::new());
     let built = build(&recipe, &options, &mut |step, event| match event {
@@ -67,7 +67,7 @@ fn check_root(image: &Image) {
     let own = ["/proc/", "/sys/", "/dev/", "/run/", "/tmp/"];
     assert!(!index.entries().iter().any(|entry| own.iter().any(|folder| entry.path.starts_with(folder))));
     let tool = index.get("/opt/evalfleet/tools/word_count/main.py").unwrap();
-    let source = Recipe::source_folder().join("base/tools/word_count/main.py");
+    let source = Recipe::source_folder().join("tools/word_count/main.py");
     assert_eq!(tool.sha256, Some(evalfleet_images::digest::Digest::of(&fs::read(source).unwrap())));
     // A stale or missing one would be written by the first call, and pass for something that the job did.
     let compiled = "/opt/evalfleet/tools/lib/__pycache__/toolkit.cpython-313.pyc";
@@ -99,10 +99,13 @@ fn the_base_image_builds_and_builds_again_to_the_same() {
     let (one, two) = (stand_in_agent(folder.path(), 1), stand_in_agent(folder.path(), 2));
     let images = images();
 
-    let first = run_build(&one, &images, true).image;
+    let first = run_build("base", &one, &images, true).image;
     first.verify().unwrap();
     assert_eq!(first.manifest.debian.suite, "trixie");
     assert!(first.manifest.debian.packages.iter().any(|package| package.name == "python3-minimal"));
+    let beside = fs::read_to_string(first.folder.join("packages.txt")).unwrap();
+    assert_eq!(beside, first.manifest.packages_text());
+    assert!(beside.lines().any(|line| line.starts_with("libc6 2.")), "{beside}");
     assert_eq!(first.manifest.tools.len(), first.tools().unwrap().len());
     assert!(first.manifest.scenario("default").is_some());
     check_root(&first);
@@ -111,22 +114,47 @@ fn the_base_image_builds_and_builds_again_to_the_same() {
         println!("{part:?}: {} bytes", file.size);
     }
 
-    let unchanged = run_build(&one, &images, false);
+    let unchanged = run_build("base", &one, &images, false);
     assert_eq!((unchanged.work, &unchanged.image.manifest), (Work::Nothing, &first.manifest));
 
-    let relinked = run_build(&two, &images, false);
+    let relinked = run_build("base", &two, &images, false);
     assert_eq!(relinked.work, Work::Initramfs);
     relinked.image.verify().unwrap();
     check_boot_files(&relinked.image);
     assert_ne!(relinked.image.manifest.digest, first.manifest.digest);
 
-    let second = run_build(&one, &images, true).image;
+    let second = run_build("base", &one, &images, true).image;
     for part in Part::ALL {
         assert_eq!(second.manifest.files[&part], first.manifest.files[&part], "{part:?} differs");
     }
     assert_eq!(second.manifest.digest, first.manifest.digest);
     let current = Store::new(&images).resolve(&ImageRef { name: "base".to_owned(), digest: None }).unwrap();
     assert_eq!(current.manifest, second.manifest);
+}
+
+/// Builds `name` twice with everything anew; nothing may differ.
+fn builds_twice_to_the_same(name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (agent, images) = (stand_in_agent(folder.path(), 1), images());
+    let [first, second] = [(); 2].map(|()| run_build(name, &agent, &images, true).image.manifest);
+    assert_eq!(first.packages_text(), second.packages_text(), "Debian published packages in between");
+    for part in Part::ALL {
+        assert_eq!(second.files[&part], first.files[&part], "{part:?} differs");
+    }
+    assert_eq!(second.digest, first.digest);
+    assert!(["default", "repository", "cold"].iter().all(|scenario| first.scenario(scenario).is_some()));
+}
+
+#[test]
+#[ignore = "minutes: part of the long tests"]
+fn the_eval_image_builds_twice_to_the_same() {
+    builds_twice_to_the_same("eval");
+}
+
+#[test]
+#[ignore = "minutes: part of the long tests"]
+fn the_rust_image_builds_twice_to_the_same() {
+    builds_twice_to_the_same("rust");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The base image's tools on the host's Python: their unit tests, and the cases that their own specifications state.
+//! The tools that the images share on the host's Python: their unit tests, and the cases that their own specifications state.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
@@ -10,14 +10,14 @@ use evalfleet_images::tool::ToolSpec;
 use evalfleet_images::{Recipe, tree};
 use serde_json::Value;
 
-fn base() -> PathBuf {
-    Recipe::source_folder().join("base")
+fn source(name: &str) -> PathBuf {
+    Recipe::source_folder().join(name)
 }
 
 /// Runs a tool's entry with the folder of tools in the source instead of that in the image.
 fn call(tool: &ToolSpec, args: &Value, workspace: &Path) -> Output {
     let (program, rest) = tool.entry.split_first().unwrap();
-    let tools = base().join("tools");
+    let tools = source("tools");
     let rest = rest.iter().map(|word| word.replace("/opt/evalfleet/tools", tools.to_str().unwrap()));
     let mut command = Command::new(program);
     command.args(rest).env("EVALFLEET_WORKSPACE", workspace).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -28,7 +28,7 @@ fn call(tool: &ToolSpec, args: &Value, workspace: &Path) -> Output {
 
 #[test]
 fn every_case_of_every_tool_holds_in_a_fresh_workspace() {
-    let tools = ToolSpec::load_all(&base().join("tools")).unwrap();
+    let tools = ToolSpec::load_all(&source("tools")).unwrap();
     let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
     let expected =
         ["edit_file", "list_files", "read_file", "run_command", "search_code", "word_count", "write_file"];
@@ -37,7 +37,7 @@ fn every_case_of_every_tool_holds_in_a_fresh_workspace() {
         assert!(!tool.cases.is_empty(), "{} has no cases", tool.name);
         for case in &tool.cases {
             let workspace = tempfile::tempdir().unwrap();
-            tree::copy(&base().join("workspace"), workspace.path()).unwrap();
+            tree::copy(&source("workspace"), workspace.path()).unwrap();
             let output = call(tool, &case.args, workspace.path());
             let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
             let checked = case.expect.check(output.status.success(), &answer);
@@ -50,7 +50,7 @@ fn every_case_of_every_tool_holds_in_a_fresh_workspace() {
 fn the_unit_tests_in_python_pass() {
     let output = Command::new("python3")
         .args(["-B", "-m", "unittest", "discover", "--start-directory", "tests"])
-        .current_dir(base())
+        .current_dir(Recipe::source_folder())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -99,10 +99,13 @@ impl Template {
         bytes_max: ByteSize,
         image: Image,
         scenario: &Scenario,
-        machine: Machine,
+        mut machine: Machine,
         qemu_version: String,
         timeouts: Timeouts,
     ) -> Result<Arc<Self>, Error> {
+        if let Some(least) = image.manifest.machine.memory_min {
+            machine.memory = machine.memory.max(ByteSize(least.bytes()));
+        }
         let digest = digest(&image, scenario, &machine, &qemu_version);
         let books = Templates::new(dir);
         let key = digest.to_string()[..KEY_DIGITS].to_owned();
