@@ -21,14 +21,8 @@ use yard::Yard;
 type Test = fn(&Yard);
 
 /// Every area, in the order of its running.
-const AREAS: &[&[(&str, Test)]] = &[
-    reset::ALL,
-    supply::ALL,
-    strategies::ALL,
-    effects::ALL,
-    faults::ALL,
-    accelerator::ALL,
-];
+const AREAS: &[&[(&str, Test)]] =
+    &[reset::ALL, supply::ALL, strategies::ALL, effects::ALL, faults::ALL, accelerator::ALL];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
