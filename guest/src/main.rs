@@ -15,6 +15,7 @@ mod left;
 mod port;
 mod run;
 mod serve;
+mod tree;
 mod wake;
 
 use std::process::ExitCode;

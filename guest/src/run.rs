@@ -142,6 +142,8 @@ impl Running {
             memory_peak: self.cgroup.number("memory.peak"),
             oom_kills,
             fork_denials,
+            // Read only where it is told: a run that was denied nothing need not pay for it.
+            processes_peak: if fork_denials > 0 { self.cgroup.number("pids.peak") } else { 0 },
             left,
             left_names,
         }

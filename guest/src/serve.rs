@@ -3,7 +3,7 @@
 use crate::cgroup::{self, Cgroup};
 use crate::port::{Heard, Port};
 use crate::run::{self, Running};
-use crate::{files, wake};
+use crate::{files, tree, wake};
 use evalfleet_proto::guest::{CHUNK_BYTES, FromGuest, ToGuest};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -126,6 +126,7 @@ impl Agent {
             ToGuest::Kill => {
                 if let Some(running) = &self.running {
                     running.cgroup.kill();
+                    tree::end_all();
                 }
                 Ok(())
             }

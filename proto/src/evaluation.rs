@@ -209,6 +209,10 @@ pub struct Metrics {
     /// What the guest says of the same: a second opinion.
     #[serde(default)]
     pub guest: Option<GuestMetrics>,
+    /// The most memory of the VM's whole QEMU since it was started, what it read of files included; null
+    /// where no cgroup counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm_memory_peak_bytes: Option<u64>,
 }
 
 /// What the guest's kernel says that the subject used.

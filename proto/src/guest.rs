@@ -165,8 +165,16 @@ pub struct Exited {
     pub oom_kills: u64,
     /// How often it was denied a process.
     pub fork_denials: u64,
+    /// The most processes and threads at one moment; 0 where the guest's kernel does not tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub processes_peak: u64,
     /// Processes that were left running; they are dead now.
     pub left: u32,
     /// Their names, the first few.
     pub left_names: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

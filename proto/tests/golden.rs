@@ -166,6 +166,17 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
     golden("control-cancel", &Control::Cancel { job: ID.parse().unwrap() });
     golden("event-output", &Event::Output { job: ID.parse().unwrap(), stderr: true, data: vec![104, 105] });
     golden(
+        "event-progress",
+        &Event::Progress {
+            job: ID.parse().unwrap(),
+            elapsed: Duration::from_millis(1_000),
+            cpu: Duration::from_micros(950_250),
+            memory_bytes: 4096,
+            disk_read_bytes: 0,
+            disk_written_bytes: 8192,
+        },
+    );
+    golden(
         "guest-hello",
         &ToGuest::Hello(Hello {
             nonce: "00ff".into(),

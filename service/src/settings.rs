@@ -157,6 +157,10 @@ pub struct Qemu {
     /// The network of images that are reached over ssh.
     pub network: String,
     snapshot_dir: PathBuf,
+    /// Whether a worker makes do with less of a jail than could be.
+    pub jail: Jail,
+    /// The account of VMs where the worker is root; empty for one of its own for each.
+    pub user: String,
     /// Limit on the boot of a template.
     #[serde(with = "units::duration")]
     pub boot_timeout: Duration,
@@ -193,6 +197,16 @@ pub enum Strategy {
     SnapshotLoad,
     /// A new QEMU that boots.
     ColdBoot,
+}
+
+/// `qemu.jail`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Jail {
+    /// The best that the worker has the rights for; what is missing is said.
+    Auto,
+    /// All of it, or no VM.
+    Required,
 }
 
 /// `[images]`

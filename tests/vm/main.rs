@@ -6,6 +6,8 @@
 mod accelerator;
 mod effects;
 mod faults;
+mod jail;
+mod limits;
 mod reset;
 mod shift;
 mod strategies;
@@ -21,8 +23,16 @@ use yard::Yard;
 type Test = fn(&Yard);
 
 /// Every area, in the order of its running.
-const AREAS: &[&[(&str, Test)]] =
-    &[reset::ALL, supply::ALL, strategies::ALL, effects::ALL, faults::ALL, accelerator::ALL];
+const AREAS: &[&[(&str, Test)]] = &[
+    reset::ALL,
+    supply::ALL,
+    strategies::ALL,
+    effects::ALL,
+    jail::ALL,
+    limits::ALL,
+    faults::ALL,
+    accelerator::ALL,
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

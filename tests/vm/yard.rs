@@ -5,7 +5,7 @@ use evalfleet_proto::ids::ImageRef;
 use evalfleet_service::settings::{Layers, Settings};
 use evalfleet_tests::machine::{Machine, patience};
 use evalfleet_worker::supply::Supply;
-use evalfleet_worker::vm::{Active, Clean, Ending, Event, Meter, Spent, Template};
+use evalfleet_worker::vm::{Active, Clean, Ending, Error, Event, Meter, Spent, Template};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,6 +116,14 @@ impl Yard {
     #[track_caller]
     pub(crate) fn sh(&self, active: &mut Active, script: &str) -> Ran {
         self.run(active, &["sh", "-c", script], METER)
+    }
+
+    /// Runs a shell script in a VM that will not see the end of it.
+    pub(crate) fn try_sh(&self, active: &mut Active, script: &str) -> Result<Ending, Error> {
+        let argv = ["sh", "-c", script].map(ToOwned::to_owned).to_vec();
+        let order = Run { argv, cwd: "/workspace".to_owned(), ..Run::default() };
+        let never = CancellationToken::new();
+        self.wait(active.run(order, &[], METER, &never, &mut drop))
     }
 
     /// Runs a program in a claimed VM.

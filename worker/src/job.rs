@@ -3,13 +3,14 @@
 //! [`Runner::run`] ends in a [`Fate`]: an evaluation, which is final, or a fault of ours, which is
 //! nobody's result and is tried again.
 
+use crate::opinion;
 use crate::order;
 use crate::output::Stream;
 use crate::supply::{Refusal, Supplied, Supply};
 use crate::verdict::{Seen, Verdict, judge};
 use crate::vm;
 use crate::vm::effects::{self, Expected};
-use crate::vm::{Active, Ending, Event, Spent, Template};
+use crate::vm::{Active, Ending, Event, Machine, Spent, Template};
 use evalfleet_proto::effect::Effect;
 use evalfleet_proto::evaluation::{
     Artifact, Call, Evaluation, GuestMetrics, Metrics, Output, Provenance, Reset, Timings,
@@ -173,7 +174,8 @@ impl Runner {
 
         let reporting = Instant::now();
         let verdict = judge(&ending, &job.limits, Seen { disk_growth: spent.disk_growth });
-        let (effects, effects_omitted, artifacts, warnings) = read;
+        let (effects, effects_omitted, artifacts, mut warnings) = read;
+        let told = matches!(ending, Ending::Exited(_) | Ending::Exceeded { exited: Some(_), .. });
         let exited = match ending {
             Ending::Exited(exited) | Ending::Exceeded { exited: Some(exited), .. } => exited,
             Ending::Exceeded { exited: None, .. }
@@ -183,6 +185,10 @@ impl Runner {
         };
         let value = if order.answers_json { serde_json::from_slice(stdout.bytes()).ok() } else { None };
         let metrics = metrics(&spent, &exited);
+        if told {
+            let Machine { cpus, accelerator, .. } = template.machine();
+            warnings.extend(opinion::disagreements(&metrics, spent.memory_at_claim, *cpus, *accelerator));
+        }
         let preview = self.settings.worker.preview.bytes();
         let strategy = template.machine().strategy;
         let stdout = stdout.report(preview, &self.blobs).await?;
@@ -406,6 +412,7 @@ fn metrics(spent: &Spent, exited: &Exited) -> Metrics {
         disk_written_bytes: spent.disk_written,
         net_rx_bytes: 0,
         net_tx_bytes: 0,
+        vm_memory_peak_bytes: spent.used.qemu_memory_peak,
         guest: Some(GuestMetrics {
             cpu_user: Duration::from_micros(exited.cpu_user_us),
             cpu_system: Duration::from_micros(exited.cpu_system_us),

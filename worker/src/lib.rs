@@ -14,6 +14,7 @@
 pub mod vm;
 
 pub mod job;
+pub mod opinion;
 pub mod order;
 pub mod output;
 pub mod probe;

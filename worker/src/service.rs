@@ -137,6 +137,14 @@ impl Service {
             let event = match event {
                 vm::Event::Started => Event::Started { job: id, worker: worker.clone(), attempt },
                 vm::Event::Output { stderr, data } => Event::Output { job: id, stderr, data },
+                vm::Event::Progress(progress) => Event::Progress {
+                    job: id,
+                    elapsed: progress.elapsed,
+                    cpu: progress.cpu,
+                    memory_bytes: progress.memory_bytes,
+                    disk_read_bytes: progress.disk_read_bytes,
+                    disk_written_bytes: progress.disk_written_bytes,
+                },
             };
             // Nobody waits for events: when there is no room, this one is not told.
             let _ = events.try_send((id, event));

@@ -89,7 +89,18 @@ pub fn judge(ending: &Ending, limits: &Limits, seen: Seen) -> Verdict {
     match ending {
         Ending::Exited(exited) => judge_exit(exited, limits, seen).with_exit(Some(exited)),
         Ending::NotStarted { error, errno } => not_started(error, *errno),
-        Ending::Exceeded { limit, exited } => exceeded(*limit, limits).with_exit(exited.as_ref()),
+        Ending::Exceeded { limit, exited } => {
+            let verdict = exceeded(*limit, limits);
+            match exited {
+                // What it ran into on the way there, as the guest tells it.
+                Some(exited) => [out_of_memory(exited, limits), out_of_processes(exited, limits)]
+                    .into_iter()
+                    .flatten()
+                    .fold(verdict, |verdict, message| verdict.because(Source::Guest, message))
+                    .with_exit(Some(exited)),
+                None => verdict,
+            }
+        }
         Ending::Down { how, console } => {
             let verdict = Verdict::new(
                 Status::Crashed,
@@ -111,8 +122,7 @@ pub fn judge(ending: &Ending, limits: &Limits, seen: Seen) -> Verdict {
 fn judge_exit(exited: &Exited, limits: &Limits, seen: Seen) -> Verdict {
     let passed = exited.code == Some(0);
     if seen.disk_growth > limits.disk.bytes() {
-        let message = format!("its disk grew by {} bytes, and may grow by {}", seen.disk_growth, limits.disk);
-        return Verdict::new(Status::LimitExceeded, Cause::Budget, Source::Host, message);
+        return exceeded(Limit::Disk(seen.disk_growth), limits);
     }
     if passed {
         return Verdict {
@@ -123,18 +133,10 @@ fn judge_exit(exited: &Exited, limits: &Limits, seen: Seen) -> Verdict {
             signal: None,
         };
     }
-    if exited.oom_kills > 0 {
-        let message = format!(
-            "{} of its processes were killed for want of memory; together they may have {}",
-            exited.oom_kills, limits.memory
-        );
+    if let Some(message) = out_of_memory(exited, limits) {
         return Verdict::new(Status::OutOfMemory, Cause::Budget, Source::Guest, message);
     }
-    if exited.fork_denials > 0 {
-        let message = format!(
-            "it was denied a process {} times; it may have {} at once",
-            exited.fork_denials, limits.processes
-        );
+    if let Some(message) = out_of_processes(exited, limits) {
         return Verdict::new(Status::LimitExceeded, Cause::Budget, Source::Guest, message);
     }
     match (exited.code, exited.signal) {
@@ -168,15 +170,64 @@ fn not_started(error: &str, errno: i32) -> Verdict {
     }
 }
 
+fn out_of_memory(exited: &Exited, limits: &Limits) -> Option<String> {
+    (exited.oom_kills > 0).then(|| {
+        format!(
+            "used {} of memory, may use {}: {} of its processes were killed for want of more",
+            bytes(exited.memory_peak),
+            limits.memory,
+            exited.oom_kills
+        )
+    })
+}
+
+fn out_of_processes(exited: &Exited, limits: &Limits) -> Option<String> {
+    (exited.fork_denials > 0).then(|| {
+        // A kernel that does not tell the peak has at least seen the limit.
+        let had = exited.processes_peak.max(u64::from(limits.processes));
+        format!(
+            "had {had} processes at once, may have {}: it was denied more {} times",
+            limits.processes, exited.fork_denials
+        )
+    })
+}
+
 fn exceeded(limit: Limit, limits: &Limits) -> Verdict {
-    let text = |time: std::time::Duration| format!("{time:?}");
     let (status, message) = match limit {
-        Limit::Wall => (Status::TimedOut, format!("still running after {}", text(limits.wall))),
-        Limit::Cpu => (Status::TimedOut, format!("used more than {} on the processors", text(limits.cpu))),
-        Limit::Output => (Status::LimitExceeded, format!("wrote more than {} of output", limits.output)),
-        Limit::Disk => (Status::LimitExceeded, format!("its disk grew by more than {}", limits.disk)),
+        Limit::Wall(ran) => {
+            (Status::TimedOut, format!("ran for {}, may run {}", seconds(ran), seconds(limits.wall)))
+        }
+        Limit::Cpu(used) => {
+            let (used, may) = (seconds(used), seconds(limits.cpu));
+            (Status::TimedOut, format!("used {used} of processor time, may use {may}"))
+        }
+        Limit::Output(wrote) => {
+            (Status::LimitExceeded, format!("wrote {} of output, may write {}", bytes(wrote), limits.output))
+        }
+        Limit::Disk(grown) => {
+            (Status::LimitExceeded, format!("its disk grew by {}, may grow by {}", bytes(grown), limits.disk))
+        }
+        Limit::Memory(had) => {
+            let had = bytes(had);
+            (Status::OutOfMemory, format!("its VM used {had} of the host's memory, all that a VM may use"))
+        }
     };
     Verdict::new(status, Cause::Budget, Source::Host, message)
+}
+
+/// A time as evidence has it: `10.3 s`.
+fn seconds(time: std::time::Duration) -> String {
+    let exact = format!("{:.3}", time.as_secs_f64());
+    format!("{} s", exact.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A size as evidence has it: short where it is large.
+fn bytes(size: u64) -> String {
+    if size < 1 << 20 {
+        format!("{size} bytes")
+    } else {
+        format!("{:.1} MiB", size as f64 / f64::from(1 << 20))
+    }
 }
 
 fn tail(console: &str) -> &str {
@@ -215,11 +266,40 @@ mod tests {
         let forks = exit(|exited| (exited.code, exited.fork_denials) = (Some(2), 40));
         assert_eq!((forks.status, forks.cause), (Status::LimitExceeded, Some(Cause::Budget)));
         let time = judge(
-            &Ending::Exceeded { limit: Limit::Wall, exited: None },
+            &Ending::Exceeded { limit: Limit::Wall(std::time::Duration::from_millis(30_020)), exited: None },
             &Limits::default(),
             Seen::default(),
         );
         assert_eq!((time.status, time.cause), (Status::TimedOut, Some(Cause::Budget)));
+        assert_eq!(time.evidence[0].message, "ran for 30.02 s, may run 30 s");
+    }
+
+    #[test]
+    fn every_limit_names_itself_with_what_was_measured() {
+        let limits = Limits { cpu: std::time::Duration::from_secs(10), ..Limits::default() };
+        let says = |limit| exceeded(limit, &limits).evidence[0].message.clone();
+        let cpu = Limit::Cpu(std::time::Duration::from_millis(10_300));
+        assert_eq!(says(cpu), "used 10.3 s of processor time, may use 10 s");
+        assert_eq!(says(Limit::Output((1 << 20) + 1)), "wrote 1.0 MiB of output, may write 1M");
+        assert_eq!(says(Limit::Disk(300 << 20)), "its disk grew by 300.0 MiB, may grow by 256M");
+        assert!(says(Limit::Memory(1 << 30)).starts_with("its VM used 1024.0 MiB of the host's memory"));
+        let memory =
+            exit(|exited| (exited.code, exited.oom_kills, exited.memory_peak) = (Some(1), 2, 255 << 20));
+        assert!(memory.evidence[0].message.starts_with("used 255.0 MiB of memory, may use 256M"));
+        let forks = exit(|exited| (exited.code, exited.fork_denials) = (Some(1), 7));
+        assert_eq!(
+            forks.evidence[0].message,
+            "had 64 processes at once, may have 64: it was denied more 7 times"
+        );
+    }
+
+    #[test]
+    fn a_bomb_that_runs_out_of_time_tells_what_it_ran_into() {
+        let exited = Exited { fork_denials: 9, oom_kills: 1, ..Exited::default() };
+        let limit = Limit::Wall(std::time::Duration::from_secs(31));
+        let verdict =
+            judge(&Ending::Exceeded { limit, exited: Some(exited) }, &Limits::default(), Seen::default());
+        assert_eq!((verdict.status, verdict.evidence.len()), (Status::TimedOut, 3));
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn show(event: &Event, shown: &mut [u64; 2]) {
             *shown = [0; 2];
             eprintln!("attempt {attempt} failed, and is made again: {error}");
         }
-        Event::Started { .. } | Event::Unknown => {}
+        Event::Started { .. } | Event::Progress { .. } | Event::Unknown => {}
     }
 }
 

@@ -15,7 +15,7 @@ pub mod status;
 pub use status::Status;
 pub use step::Counts;
 
-use crate::vm::{Clean, Error, Template};
+use crate::vm::{Clean, Error, Jail, Template};
 use evalfleet_proto::ids::{ImageRef, WorkerId};
 use evalfleet_service::settings::Settings;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Supply {
         // What a killed predecessor of the same name left; its QEMUs died with it.
         let _ = std::fs::remove_dir_all(&vms_dir);
         std::fs::create_dir_all(&vms_dir).map_err(Error::host(format!("making {}", vms_dir.display())))?;
-        let templates = Arc::new(Templates::new(settings));
+        let templates = Arc::new(Templates::new(settings, Jail::find(&settings.qemu, &vms_dir)?));
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
         let (tell, status) = watch::channel(Status::default());
         let told = status::Board::new(settings, name, tell);
@@ -112,6 +112,11 @@ impl Supply {
         if self.ask(Request::Discard(answer)).await.is_ok() {
             let _ = answered.await;
         }
+    }
+
+    /// What its VMs are locked up in.
+    pub fn jail(&self) -> &Jail {
+        self.templates.jail()
     }
 
     /// How it goes, whenever it changes.

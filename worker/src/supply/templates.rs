@@ -3,7 +3,7 @@
 use super::Refusal;
 use super::step::Kind;
 use crate::vm::template::Timeouts;
-use crate::vm::{Accelerator, Clean, Error, Machine, Strategy, Template, accelerator};
+use crate::vm::{Accelerator, Clean, Error, Jail, Machine, Strategy, Template, accelerator};
 use evalfleet_images::recipe::Scenario;
 use evalfleet_images::store::{self, Image, Store};
 use evalfleet_proto::ids::ImageRef;
@@ -26,6 +26,7 @@ pub(super) struct Templates {
     dir: PathBuf,
     bytes_max: ByteSize,
     qemu: settings::Qemu,
+    jail: Jail,
     timeouts: Timeouts,
     known: Mutex<HashMap<Kind, (Image, Scenario)>>,
     open: tokio::sync::Mutex<Open>,
@@ -41,7 +42,7 @@ struct Open {
 }
 
 impl Templates {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, jail: Jail) -> Self {
         let qemu = settings.qemu.clone();
         let accelerators = accelerator::candidates(qemu.accelerator);
         Self {
@@ -50,9 +51,15 @@ impl Templates {
             bytes_max: qemu.templates_max,
             timeouts: Timeouts { boot: qemu.boot_timeout, reset: qemu.reset_timeout },
             qemu,
+            jail,
             known: Mutex::new(HashMap::new()),
             open: tokio::sync::Mutex::new(Open { accelerators, templates: HashMap::new(), strikes: 0 }),
         }
+    }
+
+    /// What all its VMs are locked up in.
+    pub(super) fn jail(&self) -> &Jail {
+        &self.jail
     }
 
     /// Finds out what a job means by its image and scenario.
@@ -175,7 +182,8 @@ impl Templates {
         let strategy = Strategy::choose(self.qemu.strategy, &version)?;
         let mut last = Error::Qemu("there is no accelerator".to_owned());
         for accelerator in accelerators.clone() {
-            let machine = Machine::new(&self.qemu, accelerator, strategy);
+            let machine =
+                Machine { jail: self.jail.clone(), ..Machine::new(&self.qemu, accelerator, strategy) };
             let ensured = Template::ensure(
                 &self.dir,
                 self.bytes_max,

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the host looks at what the VM uses.
 const SAMPLE: Duration = Duration::from_millis(100);
+/// How often a run's progress is told.
+pub const PROGRESS: Duration = Duration::from_secs(1);
 /// How long the agent may take to start a run, and to report one that was killed.
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long flushing the guest's disk may take.
@@ -66,17 +68,19 @@ pub enum Ending {
     Cancelled,
 }
 
-/// A limit that the host watches over.
+/// A limit that the host watches over, with what it saw when that was crossed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// Time on the clock.
-    Wall,
+    Wall(Duration),
     /// Time on the processors.
-    Cpu,
+    Cpu(Duration),
     /// Bytes of output.
-    Output,
-    /// Growth of the disk.
-    Disk,
+    Output(u64),
+    /// Growth of the disk, in bytes.
+    Disk(u64),
+    /// The host's memory, in bytes: QEMU's cgroup had no more.
+    Memory(u64),
 }
 
 /// What happens during a run.
@@ -91,6 +95,23 @@ pub enum Event {
         /// What.
         data: Vec<u8>,
     },
+    /// What it has used so far; at most once in [`PROGRESS`].
+    Progress(Progress),
+}
+
+/// What a run has used so far, as the host sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Since the subject was started.
+    pub elapsed: Duration,
+    /// Time on the processors.
+    pub cpu: Duration,
+    /// The guest's memory beyond its template.
+    pub memory_bytes: u64,
+    /// Read from its disks.
+    pub disk_read_bytes: u64,
+    /// Written to its disks.
+    pub disk_written_bytes: u64,
 }
 
 /// What the host's books say of a VM at one moment.
@@ -139,6 +160,8 @@ pub struct Spent {
     pub synced: bool,
     /// What it used from its claim on.
     pub used: Usage,
+    /// The guest's memory that was no longer its template's when it was claimed.
+    pub memory_at_claim: u64,
     /// The guest's memory that it wrote since its claim.
     pub memory_peak: u64,
     /// Read from its disks.
@@ -176,6 +199,16 @@ impl Active {
     ) -> Self {
         let wall = Duration::ZERO;
         Self { process, qmp, agent, scratch, template, proof, at_claim, memory_peak: 0, wall }
+    }
+
+    /// The number of its QEMU, as this host counts processes.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The folders of its cgroup, where it has one.
+    pub fn cgroups(&self) -> &[PathBuf] {
+        self.process.cgroups()
     }
 
     /// How it is known to be clean.
@@ -247,6 +280,9 @@ impl Active {
             return Ok(Ending::Exceeded { limit, exited: self.end_run(tell).await });
         }
         if matches!(ending, Ending::Down { .. }) {
+            if let Some(had) = self.process.was_starved() {
+                return Ok(Ending::Exceeded { limit: Limit::Memory(had), exited: None });
+            }
             self.blame_the_host().await?;
         }
         Ok(ending)
@@ -283,6 +319,7 @@ impl Active {
         let (mut samples, wall) = (tokio::time::interval_at(begun + SAMPLE, SAMPLE), begun + meter.wall);
         samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let from = self.at_claim.usage;
+        let (mut told, before) = (begun, self.at_claim.disks);
         loop {
             tokio::select! {
                 heard = ear.hear() => match heard {
@@ -290,7 +327,7 @@ impl Active {
                         output += data.len() as u64;
                         tell(Event::Output { stderr, data });
                         if output > meter.output {
-                            return exceeded(Limit::Output);
+                            return exceeded(Limit::Output(output));
                         }
                     }
                     Ok(FromGuest::Exited(exited)) => return Ending::Exited(exited),
@@ -309,17 +346,30 @@ impl Active {
                     Ok((usage, allocated)) => {
                         let grown = usage.memory_bytes.saturating_sub(from.memory_bytes);
                         self.memory_peak = self.memory_peak.max(grown);
-                        if (usage.cpu_user + usage.cpu_system).saturating_sub(from.cpu_user + from.cpu_system) > meter.cpu {
-                            return exceeded(Limit::Cpu);
+                        let cpu = usage.cpu().saturating_sub(from.cpu());
+                        if cpu > meter.cpu {
+                            return exceeded(Limit::Cpu(cpu));
                         }
-                        if allocated.saturating_sub(self.at_claim.allocated) > meter.disk {
-                            return exceeded(Limit::Disk);
+                        let disk = allocated.saturating_sub(self.at_claim.allocated);
+                        if disk > meter.disk {
+                            return exceeded(Limit::Disk(disk));
+                        }
+                        if told.elapsed() >= PROGRESS {
+                            told = tokio::time::Instant::now();
+                            let disks = qmp.disks().await.unwrap_or(before);
+                            tell(Event::Progress(Progress {
+                                elapsed: begun.elapsed(),
+                                cpu,
+                                memory_bytes: grown,
+                                disk_read_bytes: disks.read_bytes.saturating_sub(before.read_bytes),
+                                disk_written_bytes: disks.written_bytes.saturating_sub(before.written_bytes),
+                            }));
                         }
                     }
                     // The host cannot look: QEMU is gone or held, and its socket would not answer.
                     Err(error) => return Ending::Down { how: error.to_string(), console: String::new() },
                 },
-                () = sleep_until(wall) => return exceeded(Limit::Wall),
+                () = sleep_until(wall) => return exceeded(Limit::Wall(begun.elapsed())),
                 () = cancel.cancelled() => return Ending::Cancelled,
             }
         }
@@ -366,7 +416,7 @@ impl Active {
                     .unwrap_or_else(|error| tracing::debug!(%error, "holding a guest that is gone"));
             }
             held = begun.elapsed();
-            used = metrics::usage(self.process.pid(), &self.template.ram()).unwrap_or(used);
+            used = metrics::usage(&self.process, &self.template.ram()).unwrap_or(used);
             disks = self.qmp.disks().await.unwrap_or(disks);
         }
         let halt =
@@ -381,7 +431,9 @@ impl Active {
                 cpu_system: used.cpu_system.saturating_sub(from.cpu_system),
                 guest: used.guest.saturating_sub(from.guest),
                 memory_bytes: grown,
+                qemu_memory_peak: used.qemu_memory_peak,
             },
+            memory_at_claim: from.memory_bytes,
             memory_peak: self.memory_peak.max(grown),
             disk_read: disks.read_bytes.saturating_sub(disks_from.read_bytes),
             disk_written: disks.written_bytes.saturating_sub(disks_from.written_bytes),
@@ -424,7 +476,7 @@ fn sample(process: &Process, ram: &Path, scratch: &Path) -> Result<(Usage, u64),
     if process.is_held() {
         return Err(Error::Qemu(HELD.to_owned()));
     }
-    let usage = metrics::usage(process.pid(), ram)?;
+    let usage = metrics::usage(process, ram)?;
     Ok((usage, sparse::allocated(scratch).map_err(Error::host("looking at the scratch disk"))?))
 }
 

@@ -1,6 +1,8 @@
-//! What a VM uses, read from the host's own books about its QEMU.
+//! What a VM uses, read from the host's own books about its QEMU: its cgroup's, which count to the
+//! microsecond and what ended threads used, and where there is none, its entry in /proc.
 
 use super::Error;
+use super::process::Process;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,10 +18,20 @@ pub struct Usage {
     /// The guest's memory that is no longer its template's: every page it ever wrote, since a page once
     /// written stays its own. So the last reading is the peak.
     pub memory_bytes: u64,
+    /// The most memory of all of QEMU, where a cgroup counts it.
+    pub qemu_memory_peak: Option<u64>,
 }
 
-/// Reads the books about process `pid`, whose guest's memory is a private mapping of `ram`.
-pub(super) fn usage(pid: u32, ram: &Path) -> Result<Usage, Error> {
+impl Usage {
+    /// Time on the processors, in either mode.
+    pub fn cpu(&self) -> Duration {
+        self.cpu_user + self.cpu_system
+    }
+}
+
+/// Reads the books about a QEMU whose guest's memory is a private mapping of `ram`.
+pub(super) fn usage(process: &Process, ram: &Path) -> Result<Usage, Error> {
+    let pid = process.pid();
     let read = |file: &str| {
         let path = format!("/proc/{pid}/{file}");
         std::fs::read_to_string(&path).map_err(Error::host(format!("reading {path}")))
@@ -27,7 +39,16 @@ pub(super) fn usage(pid: u32, ram: &Path) -> Result<Usage, Error> {
     let broken = || Error::Qemu("its entry in /proc makes no sense".to_owned());
     let (cpu_user, cpu_system, guest) = processor_times(&read("stat")?).ok_or_else(broken)?;
     let memory_bytes = private_bytes(&read("smaps")?, &ram.to_string_lossy()).ok_or_else(broken)?;
-    Ok(Usage { cpu_user, cpu_system, guest, memory_bytes })
+    let usage = Usage { cpu_user, cpu_system, guest, memory_bytes, qemu_memory_peak: None };
+    Ok(match process.books() {
+        Some(books) => Usage {
+            cpu_user: books.cpu_user,
+            cpu_system: books.cpu_system,
+            qemu_memory_peak: books.memory_peak,
+            ..usage
+        },
+        None => usage,
+    })
 }
 
 /// Fields 14, 15 and 43 of `stat`, in clock ticks: the name in field 2 may hold anything.

@@ -19,6 +19,7 @@ mod clone;
 pub mod effects;
 pub mod ext4;
 pub mod frames;
+pub mod jail;
 mod metrics;
 mod names;
 mod process;
@@ -33,8 +34,9 @@ mod upper;
 
 mod active;
 
-pub use active::{Active, Ending, Event, Halt, Limit, Meter, Spent};
+pub use active::{Active, Ending, Event, Halt, Limit, Meter, PROGRESS, Progress, Spent};
 pub use clone::{Clean, ResetProof};
+pub use jail::Jail;
 pub use metrics::Usage;
 pub use qemu::{Accelerator, Machine};
 pub use snapshot::Snapshot;
@@ -44,6 +46,9 @@ pub use template::Template;
 /// Why there is no clean VM, or why it went away: always ours, never the subject's.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// QEMU could not be locked up.
+    #[error("the jail {0}")]
+    Jail(String),
     /// QEMU could not be started, or ended by itself.
     #[error("QEMU: {0}")]
     Qemu(String),

@@ -1,77 +1,141 @@
-//! A QEMU process: started, watched, and certainly dead when we say so.
+//! A QEMU process: started in its jail, watched, and certainly dead when we say so.
+//!
+//! Between the worker and QEMU stands the jail's warden. It ends as QEMU ends, so waiting for it is
+//! waiting for QEMU; it holds the other end of a pipe from the worker, so QEMU dies with the worker,
+//! however that dies.
 
 use super::Error;
+use super::jail::{Books, Bounds, Cgroup, Needs};
+use super::qemu::{Accelerator, Machine};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::OsString;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
+/// How long the jail may take to be made.
+const JAILING: Duration = Duration::from_secs(20);
 /// How long the kernel may take to bury a killed process.
 const BURIAL: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 /// How much of QEMU's own complaints is kept.
 const COMPLAINT_BYTES_MAX: usize = 2000;
+/// What a QEMU needs besides its guest's memory: itself, and what it reads of files.
+const OVERHEAD: u64 = 512 << 20;
 
 /// A running QEMU and its folder; both are gone when it is.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// There until it is dead.
-    child: Option<Child>,
+    /// There until QEMU is dead.
+    warden: Option<Child>,
+    /// Its end means to the warden that the worker is gone.
+    leash: Option<ChildStdin>,
+    /// QEMU itself, as this host counts processes.
     pid: u32,
-    run_dir: PathBuf,
+    pidfd: OwnedFd,
+    /// Its folder, open: a socket in it is reached by a short path however deep it lies.
+    folder: OwnedFd,
+    cgroup: Option<Cgroup>,
+    run_dir: Folder,
     /// Dropped when it is dead.
     gone: Option<oneshot::Sender<()>>,
 }
 
+/// A folder that goes when its owner goes.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
 impl Process {
-    /// Starts `binary` with its folder made. It is killed when this process dies, however it dies:
-    /// `setpriv` arranges that, and that it can gain no privileges.
-    pub(super) fn start(binary: &Path, arguments: Vec<OsString>, run_dir: &Path) -> Result<Self, Error> {
-        let log_path = run_dir.join("qemu.log");
+    /// Starts the machine's QEMU, with its folder made. It is killed when this process dies.
+    pub(super) async fn start(
+        machine: &Machine,
+        arguments: Vec<OsString>,
+        run_dir: &Path,
+        needs: Needs,
+    ) -> Result<Self, Error> {
+        let run_dir = Folder(run_dir.to_owned());
+        let log_path = run_dir.0.join("qemu.log");
         let log = std::fs::File::create(&log_path)
             .map_err(Error::host(format!("creating {}", log_path.display())))?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--no-new-privs", "--"])
-            .arg(binary)
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&run_dir.0, flags, Mode::empty())
+            .map_err(|error| Error::host(format!("opening {}", run_dir.0.display()))(error.into()))?;
+        let (program, plan, cgroup) = machine.jail.plan(&run_dir.0, needs, bounds(machine))?;
+        let plan = serde_json::to_string(&plan).map_err(|error| Error::Jail(error.to_string()))?;
+        let warden = Command::new(&program)
+            .args(["warden", &plan])
+            .arg(&machine.binary)
             .args(arguments)
-            .current_dir(run_dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(log)
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
-        let child = child.map_err(Error::host("starting setpriv (package util-linux)"))?;
-        let pid = child.id().ok_or_else(|| Error::Qemu("ended before it began".to_owned()))?;
-        Ok(Self { child: Some(child), pid, run_dir: run_dir.to_owned(), gone: None })
+        let mut warden = warden.map_err(Error::host(format!("starting {}", program.display())))?;
+        let leash = warden.stdin.take();
+        let number = timeout(JAILING, inmate(&mut warden)).await.unwrap_or(None);
+        let Some(pid) = number else {
+            let how =
+                warden.try_wait().ok().flatten().map_or_else(String::new, |status| format!(" ({status})"));
+            return Err(Error::Jail(format!("was not made{how}{}", complaint(&run_dir.0))));
+        };
+        // Whoever is dead already is not buried before its warden is, and that one waits for us.
+        let pidfd = Pid::from_raw(pid.cast_signed())
+            .ok_or(rustix::io::Errno::SRCH)
+            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK))
+            .map_err(|_| Error::Qemu(format!("ended before it began{}", complaint(&run_dir.0))))?;
+        Ok(Self { warden: Some(warden), leash, pid, pidfd, folder, cgroup, run_dir, gone: None })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
+    /// The folders of its cgroup.
+    pub(super) fn cgroups(&self) -> &[PathBuf] {
+        self.cgroup.as_ref().map_or(&[], Cgroup::dirs)
+    }
+
+    /// What its cgroup says it used, if it has one.
+    pub(super) fn books(&self) -> Option<Books> {
+        self.cgroup.as_ref()?.books()
+    }
+
     /// The path of one of its sockets, short however deep its folder lies.
     pub(super) fn socket(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/cwd/{name}", self.pid))
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.folder.as_raw_fd()))
     }
 
     /// Whether somebody on the host killed it: no guest can do that to its QEMU. Waits a moment, for a
     /// process that has closed its sockets and is not buried yet.
     pub(super) async fn was_killed(&mut self) -> bool {
-        let Some(child) = &mut self.child else { return false };
-        match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
+        let Some(warden) = &mut self.warden else { return false };
+        match timeout(Duration::from_millis(500), warden.wait()).await {
             Ok(Ok(status)) => matches!(status.signal(), Some(SIGKILL | SIGTERM)),
             Ok(Err(_)) | Err(_) => false,
         }
     }
 
+    /// Tells how much memory it had, if the kernel killed it for want of more in its cgroup: that was
+    /// the guest's doing.
+    pub(super) fn was_starved(&self) -> Option<u64> {
+        let books = self.books().filter(|books| books.oom_kills > 0)?;
+        Some(books.memory_peak.unwrap_or_default())
+    }
+
     /// Tells how it ended, if it has.
     pub(super) fn ended(&mut self) -> Option<String> {
-        match self.child.as_mut().map(Child::try_wait)? {
+        match self.warden.as_mut().map(Child::try_wait)? {
             Ok(None) => None,
             Ok(Some(status)) => Some(format!("{status}{}", self.complaint())),
             Err(error) => Some(error.to_string()),
@@ -80,31 +144,28 @@ impl Process {
 
     /// What QEMU itself complained of, with a colon in front.
     pub(super) fn complaint(&self) -> String {
-        let log = std::fs::read(self.run_dir.join("qemu.log")).unwrap_or_default();
-        let tail =
-            String::from_utf8_lossy(&log[log.len().saturating_sub(COMPLAINT_BYTES_MAX)..]).trim().to_owned();
-        if tail.is_empty() { tail } else { format!(": {tail}") }
+        complaint(&self.run_dir.0)
     }
 
     /// Waits until it has ended by itself.
     pub(super) async fn until_end(&mut self) -> Result<(), Error> {
-        let Some(child) = &mut self.child else { return Ok(()) };
-        let ended = tokio::time::timeout(BURIAL, child.wait()).await;
-        ended
-            .map_err(|_| Error::TimedOut { what: "the end of QEMU", seconds: BURIAL.as_secs() })?
-            .map(drop)
-            .map_err(Error::host("waiting for QEMU"))
+        let Some(warden) = &mut self.warden else { return Ok(()) };
+        let ended = timeout(BURIAL, warden.wait()).await;
+        ended.map_err(|_| late())?.map(drop).map_err(Error::host("waiting for QEMU's warden"))
     }
 
-    /// Kills it, waits until it is dead, and removes its folder.
+    /// Kills it, waits until it is dead, and removes its folder and its cgroup.
     pub(super) async fn kill(mut self) -> Result<(), Error> {
-        let Some(child) = &mut self.child else { return Ok(()) };
-        child.start_kill().map_err(Error::host("killing QEMU"))?;
-        let buried = tokio::time::timeout(BURIAL, child.wait()).await;
-        buried
-            .map_err(|_| Error::TimedOut { what: "the end of QEMU", seconds: BURIAL.as_secs() })?
-            .map_err(Error::host("waiting for QEMU"))?;
-        self.child = None;
+        self.strike();
+        self.until_end().await?;
+        // A warden that was killed itself waited for nobody: then QEMU's own end is still to come.
+        let gone = async {
+            while !self.is_gone() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(BURIAL, gone).await.map_err(|_| late())?;
+        self.warden = None;
         Ok(())
     }
 
@@ -121,21 +182,75 @@ impl Process {
         // The state follows the name, which may hold anything.
         stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with(['T', 't']))
     }
+
+    fn is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let looked = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        looked.is_ok() && !fds[0].revents().is_empty()
+    }
+
+    fn strike(&self) {
+        // It may be dead already, which is what is wanted.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let (Some(mut child), Ok(runtime)) = (self.child.take(), tokio::runtime::Handle::try_current()) {
-            let gone = self.gone.take();
+        if self.warden.is_some() {
+            self.strike();
+        }
+        if let (Some(mut warden), Ok(runtime)) = (self.warden.take(), tokio::runtime::Handle::try_current()) {
+            let (leash, cgroup, gone) = (self.leash.take(), self.cgroup.take(), self.gone.take());
             runtime.spawn(async move {
-                // Killed and buried; whoever waits for its end hears of it only then.
-                let _ = tokio::time::timeout(BURIAL, child.kill()).await;
-                drop(gone);
+                // Buried with its warden; whoever waits for its end hears of it only then.
+                let _ = timeout(BURIAL, warden.wait()).await;
+                drop((leash, cgroup, gone));
             });
         }
-        // Without a runtime `kill_on_drop` kills it; open files live on until it is gone.
-        if let Err(error) = std::fs::remove_dir_all(&self.run_dir) {
-            tracing::debug!(dir = %self.run_dir.display(), %error, "a VM's folder stays behind");
+        // Without a runtime the warden goes by `kill_on_drop`; open files live on until QEMU is gone.
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!(dir = %self.0.display(), %error, "a VM's folder stays behind");
         }
+    }
+}
+
+fn late() -> Error {
+    Error::TimedOut { what: "the end of QEMU", seconds: BURIAL.as_secs() }
+}
+
+/// Hears from the warden which process QEMU is.
+async fn inmate(warden: &mut Child) -> Option<u32> {
+    let mut line = String::new();
+    BufReader::new(warden.stdout.take()?).read_line(&mut line).await.ok()?;
+    line.trim().parse().ok()
+}
+
+fn complaint(run_dir: &Path) -> String {
+    let log = std::fs::read(run_dir.join("qemu.log")).unwrap_or_default();
+    let tail =
+        String::from_utf8_lossy(&log[log.len().saturating_sub(COMPLAINT_BYTES_MAX)..]).trim().to_owned();
+    if tail.is_empty() { tail } else { format!(": {tail}") }
+}
+
+/// What a machine's QEMU may use of the host: no guest comes near it, and one that breaks out stays in it.
+fn bounds(machine: &Machine) -> Bounds {
+    let translation = match machine.accelerator {
+        Accelerator::Kvm => 0,
+        // Twice: QEMU keeps books about every piece of code that it translated.
+        Accelerator::Tcg => 2 * machine.translations_max.bytes(),
+    };
+    let cpus = u64::from(machine.cpus);
+    Bounds {
+        memory: machine.memory.bytes() + OVERHEAD + translation,
+        // Half a processor for QEMU's own work, or a busy guest would slow its own devices down.
+        cpu_percent: cpus * 100 + 50,
+        // Its pool of threads for files has 64, and each processor of the guest is one.
+        threads: 128 + 4 * cpus,
     }
 }

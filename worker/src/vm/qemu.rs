@@ -3,6 +3,7 @@
 //! A template and its clones must have the same devices in the same places; what differs is how the
 //! memory is mapped, whether there is a kernel to boot, and where the machine's state comes from.
 
+use super::jail::Jail;
 use super::strategy::Strategy;
 use evalfleet_proto::units::ByteSize;
 use evalfleet_service::settings;
@@ -50,6 +51,9 @@ pub struct Machine {
     /// The most memory for translated code; no guest sees it.
     #[serde(skip)]
     pub translations_max: ByteSize,
+    /// What its QEMU is locked up in: no part of what the machine is.
+    #[serde(skip)]
+    pub jail: Jail,
 }
 
 /// Where its parts are.
@@ -112,6 +116,7 @@ impl Machine {
             cpu: if qemu.cpu.is_empty() { best.to_owned() } else { qemu.cpu.clone() },
             strategy,
             translations_max: qemu.translations_max,
+            jail: Jail::default(),
         }
     }
 
@@ -245,6 +250,7 @@ mod tests {
             cpu: "max".into(),
             strategy,
             translations_max: ByteSize::mib(32),
+            jail: Jail::default(),
         };
         let at = PathBuf::from;
         let parts = Parts {

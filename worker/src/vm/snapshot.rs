@@ -6,6 +6,7 @@
 //! snapshots live.
 
 use super::agent::Agent;
+use super::jail::Needs;
 use super::process::Process;
 use super::qemu::{Role, SCRATCH_NODE};
 use super::qmp::Qmp;
@@ -40,8 +41,10 @@ impl Snapshot {
         let scratch = run_dir.join("scratch.qcow2");
         to_qcow2(&template.image().path(Part::Scratch), &scratch).await?;
         let machine = template.machine();
-        let arguments = stock(machine.arguments(Role::Template, &template.parts(&scratch, None)))?;
-        let mut process = Process::start(&machine.binary, arguments, run_dir)?;
+        let parts = template.parts(&scratch, None);
+        let arguments = stock(machine.arguments(Role::Template, &parts))?;
+        let needs = Needs { read: vec![parts.kernel, parts.initrd, parts.root], ..Needs::default() };
+        let mut process = Process::start(machine, arguments, run_dir, needs).await?;
         let (qmp, mut agent) = template::connect(&mut process, limits.reset).await?;
         qmp.cont().await?;
         agent.voice.say(&ToGuest::Hello(template::hello("snapshot".to_owned()))).await?;

@@ -8,6 +8,7 @@
 use super::agent::Agent;
 use super::clone::Clean;
 use super::effects::Before;
+use super::jail::{self, Needs};
 use super::process::Process;
 use super::qemu::{AGENT_SOCKET, ANONYMOUS_RAM, Machine, Parts, QMP_SOCKET, Role, check_path};
 use super::qmp::Qmp;
@@ -304,8 +305,14 @@ impl Template {
         std::fs::create_dir_all(&run_dir).map_err(Error::host("making the template's folder"))?;
         let strategy = self.machine.strategy;
         let state = strategy.lay_state(&self.dir, None).await?;
-        let arguments = self.machine.arguments(Role::Template, &self.parts(&self.scratch(), state));
-        let mut process = Process::start(&self.machine.binary, arguments, &run_dir)?;
+        let parts = self.parts(&self.scratch(), state);
+        let arguments = self.machine.arguments(Role::Template, &parts);
+        let needs = Needs {
+            read: vec![parts.kernel, parts.initrd, parts.root],
+            write: vec![self.dir.clone()],
+            ..Needs::default()
+        };
+        let mut process = Process::start(&self.machine, arguments, &run_dir, needs).await?;
         let (qmp, mut agent) = connect(&mut process, timeouts.reset).await?;
         qmp.cont().await?;
         agent.voice.say(&ToGuest::Hello(hello("template".to_owned()))).await?;
@@ -342,6 +349,8 @@ impl Template {
         }
         process.until_end().await?;
         process.kill().await?;
+        let files: Vec<PathBuf> = self.files().into_iter().map(|name| self.dir.join(name)).collect();
+        jail::reclaim(&files)?;
         Ok(boot)
     }
 
@@ -423,7 +432,10 @@ impl Template {
     pub(super) async fn start_clone(&self, scratch: &Path, run_dir: &Path) -> Result<Process, Error> {
         let state = self.machine.strategy.lay_state(run_dir, self.state().as_deref()).await?;
         let parts = self.parts(scratch, state);
-        Process::start(&self.machine.binary, self.machine.arguments(Role::Clone, &parts), run_dir)
+        let arguments = self.machine.arguments(Role::Clone, &parts);
+        let own = self.files().into_iter().filter(|name| *name != SCRATCH).map(|name| self.dir.join(name));
+        let read = [parts.kernel, parts.initrd, parts.root].into_iter().chain(own).collect();
+        Process::start(&self.machine, arguments, run_dir, Needs { read, ..Needs::default() }).await
     }
 
     /// Has a fresh clone take its state.
