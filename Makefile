@@ -46,6 +46,7 @@ fuzz: ## Fuzz what reads the bytes of VMs: FUZZ_SECONDS (600) for each target.
 
 bench: build ## Measure; results go to bench/results/.
 	$(IN_TARGET) target/debug/evalfleet image build base
+	$(CARGO) build --locked --release --package evalfleet-worker --bins
 	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench
 
 soak: build ## Ten thousand resets, each job looking for what all before it left. Takes hours under emulation.

@@ -40,7 +40,7 @@ look() {
     have mmdebstrap || want mmdebstrap "builds VM images out of Debian's packages"
     have mkfs.erofs || want erofs-utils "packs the images' roots"
     have mke2fs || PATH="$PATH:/usr/sbin:/sbin" have mke2fs || want e2fsprogs "formats the VMs' disks"
-    have setpriv || want util-linux "lets no VM outlive its worker"
+    have setpriv || want util-linux "lets no image build outlive its maker"
     have xz || want xz-utils "unpacks kernel modules"
     have cpio || want cpio "reads in a test what the VMs boot from"
     have zstd || want zstd "unpacks kernel modules"

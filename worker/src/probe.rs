@@ -1,6 +1,7 @@
 //! Whether a VM boots here, and with which accelerator: asked by the doctor.
 
 use crate::supply::Supply;
+use crate::vm::jail::Right;
 use evalfleet_proto::ids::WorkerId;
 use evalfleet_service::settings::Settings;
 use serde::Serialize;
@@ -22,6 +23,8 @@ pub struct Probe {
     pub reset_ms: Option<u64>,
     /// Why none stood.
     pub error: Option<String>,
+    /// What VMs could be jailed in, right by right; empty where that could not even be looked for.
+    pub rights: Vec<Right>,
 }
 
 /// Makes one clean VM of the default image and puts it away.
@@ -34,6 +37,7 @@ pub async fn probe(settings: &Settings) -> Probe {
         template: None,
         reset_ms: None,
         error: Some(error),
+        rights: Vec::new(),
     };
     let name: WorkerId = match format!("probe-{}", std::process::id()).parse() {
         Ok(name) => name,
@@ -45,8 +49,11 @@ pub async fn probe(settings: &Settings) -> Probe {
     };
     let supplied = match supply.clean(&settings.client.image, None).await {
         Ok(supplied) => supplied,
-        Err(refusal) => return failed(refusal.to_string()),
+        Err(refusal) => {
+            return Probe { rights: supply.jail().rights().to_vec(), ..failed(refusal.to_string()) };
+        }
     };
+    let rights = supply.jail().rights().to_vec();
     let template = supplied.clean.template().clone();
     let reset_ms = supplied.clean.proof().took.as_millis() as u64;
     let ended = supplied.clean.destroy().await;
@@ -59,5 +66,6 @@ pub async fn probe(settings: &Settings) -> Probe {
         template: Some(template.digest().to_string()),
         reset_ms: Some(reset_ms),
         error: ended.err().map(|error| error.to_string()),
+        rights,
     }
 }

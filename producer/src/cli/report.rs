@@ -13,6 +13,9 @@ pub fn report(evaluation: &Evaluation) -> String {
     for evidence in &evaluation.evidence {
         let _ = write!(text, "\n  because: {}", evidence.message);
     }
+    for warning in &evaluation.warnings {
+        let _ = write!(text, "\n  warning: {warning}");
+    }
     effects(evaluation, &mut text);
     for artifact in evaluation.artifacts.iter().filter(|artifact| artifact.error.is_some()) {
         let why = artifact.error.as_deref().unwrap_or_default();

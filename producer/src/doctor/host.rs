@@ -67,18 +67,6 @@ fn meminfo(text: &str, key: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-pub(super) fn cgroups() -> Check {
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        Check::ok("cgroups", "version 2")
-    } else {
-        Check::warning(
-            "cgroups",
-            "not version 2",
-            "VMs are measured by their processes alone; boot with systemd.unified_cgroup_hierarchy=1",
-        )
-    }
-}
-
 pub(super) fn clock() -> Check {
     let now = Timestamp::now();
     if now.as_second() >= NOT_BEFORE {

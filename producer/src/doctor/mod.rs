@@ -5,6 +5,7 @@
 
 mod host;
 mod programs;
+mod worker;
 
 use evalfleet_service::settings::Settings;
 use serde::Serialize;
@@ -74,17 +75,16 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
         host::state_dir(settings),
         host::disk(settings),
         host::memory(settings),
-        host::cgroups(),
         host::clock(),
         host::ports(settings),
         programs::qemu(settings).await,
-        programs::accelerator().await,
         programs::rabbitmq(),
         programs::erlang(),
         programs::java().await,
         programs::gateway(),
         programs::our_own(),
     ];
+    checks.extend(worker::probe(settings).await);
     checks.extend(programs::builders(built));
     checks.push(image);
     checks

@@ -4,14 +4,11 @@ use super::{Check, on_path, says, version_in};
 use crate::machine::{gateway, node, plan};
 use crate::registry::Registry;
 use evalfleet_service::settings::{Settings, Strategy};
-use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// A program that only says its version.
 const QUICK: Duration = Duration::from_secs(20);
-/// The worker boots a VM to find out.
-const PROBE: Duration = Duration::from_secs(300);
 /// The first QEMU that clones templates soundly, and the oldest that was run at all.
 const QEMU_CLONES: u32 = 9;
 const QEMU_MIN: u32 = 7;
@@ -58,34 +55,6 @@ fn old_qemu(major: u32, version: &str, strategy: Strategy) -> Check {
             format!("{version} is too old for the strategy that qemu.strategy asks for"),
             format!("set qemu.strategy to auto; {newer}"),
         ),
-    }
-}
-
-/// What executes the guests, proved by a VM that stands: a /dev/kvm that opens proves nothing.
-pub(super) async fn accelerator() -> Check {
-    let name = "accelerator";
-    let slow = "every result is labelled; for speed, run where /dev/kvm is, with access to it (group kvm)";
-    let Ok(worker) = plan::sibling("evalfleet-worker") else {
-        return Check::missing(name, "no worker to ask", "cargo build --workspace");
-    };
-    let mut command = tokio::process::Command::new(worker);
-    command.args(["probe", "--json"]).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    // It answers with a document whether a VM stands or not.
-    let output = tokio::time::timeout(PROBE, command.output()).await.ok().and_then(Result::ok);
-    let probed: Option<Value> = output.and_then(|output| serde_json::from_slice(&output.stdout).ok());
-    let Some(probed) = probed else {
-        return Check::missing(name, "the worker's probe does not answer", "evalfleet-worker probe");
-    };
-    let text = |key: &str| probed.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let strategy = text("strategy");
-    let reset = probed.get("reset_ms").and_then(Value::as_u64).unwrap_or_default();
-    match text("accelerator").as_str() {
-        "kvm" => Check::ok(name, format!("KVM, proved by a boot; a clean VM by {strategy} in {reset} ms")),
-        "tcg" => {
-            let found = format!("emulation (TCG), proved by a boot; a clean VM by {strategy} in {reset} ms");
-            Check::warning(name, found, slow)
-        }
-        _ => Check::missing(name, format!("no VM stands: {}", text("error")), "see the fix that it names"),
     }
 }
 
@@ -136,7 +105,7 @@ pub(super) fn gateway() -> Check {
 }
 
 pub(super) fn our_own() -> Check {
-    let programs = ["evalfleet-recorder", "evalfleet-api", "evalfleet-worker"];
+    let programs = ["evalfleet-recorder", "evalfleet-api", "evalfleet-worker", "evalfleet-jail"];
     let missing: Vec<_> =
         programs.iter().filter(|program| plan::sibling(program).is_err()).copied().collect();
     if missing.is_empty() {
