@@ -19,6 +19,7 @@ use rustix::thread::UnshareFlags;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -106,8 +107,16 @@ fn warden(mut plan: Plan, command: &[OsString]) -> io::Result<ExitCode> {
     Ok(end_like(child.wait()?))
 }
 
-/// Gives what the inmate may write to it: itself owns nothing of the host.
+/// Gives what the inmate may write to it, and opens what it may read, which a careful umask closed: of
+/// the host it owns nothing.
 fn give(plan: &Plan, uid: u32, gid: u32) -> io::Result<()> {
+    for path in &plan.read {
+        let mode = step(&path.display().to_string(), fs::metadata(path))?.permissions().mode();
+        let open = if path.is_dir() { mode | 0o055 } else { mode | 0o044 };
+        if open != mode {
+            step(&path.display().to_string(), fs::set_permissions(path, fs::Permissions::from_mode(open)))?;
+        }
+    }
     for dir in [&plan.run_dir].into_iter().chain(&plan.write) {
         let own = |path: &Path| {
             let what = || format!("giving {} to the VM's account", path.display());
