@@ -5,7 +5,7 @@
 //! however that dies.
 
 use super::Error;
-use super::jail::{Books, Bounds, Cgroup, Needs};
+use super::jail::{Bounds, Cgroup, Needs, Tally};
 use super::qemu::{Accelerator, Machine};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -107,7 +107,7 @@ impl Process {
     }
 
     /// What its cgroup says it used, if it has one.
-    pub(super) fn books(&self) -> Option<Books> {
+    pub(super) fn books(&self) -> Option<Tally> {
         self.cgroup.as_ref()?.books()
     }
 

@@ -27,7 +27,7 @@ pub struct Bounds {
 
 /// What a cgroup has used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Books {
+pub struct Tally {
     /// Processor time in user mode.
     pub cpu_user: Duration,
     /// Processor time in the kernel.
@@ -164,7 +164,7 @@ impl Cgroup {
     }
 
     /// Reads what was used so far, if processor time is counted here.
-    pub(crate) fn books(&self) -> Option<Books> {
+    pub(crate) fn books(&self) -> Option<Tally> {
         let read = |file: &str| self.dirs.iter().find_map(|dir| fs::read_to_string(dir.join(file)).ok());
         let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
         let (cpu_user, cpu_system) = match self.version {
@@ -183,7 +183,7 @@ impl Cgroup {
             Version::One => ("memory.max_usage_in_bytes", "memory.oom_control"),
         };
         let oom_kills = read(events).and_then(|text| value(&text, "oom_kill")).unwrap_or(0);
-        Some(Books { cpu_user, cpu_system, memory_peak: number(peak), oom_kills })
+        Some(Tally { cpu_user, cpu_system, memory_peak: number(peak), oom_kills })
     }
 }
 

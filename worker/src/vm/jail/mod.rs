@@ -13,7 +13,7 @@ mod cgroup;
 mod place;
 mod root;
 
-pub use cgroup::{Books, Bounds};
+pub use cgroup::{Bounds, Tally};
 pub use plan::Network;
 pub use rights::Right;
 
