@@ -1,7 +1,7 @@
 //! Every limit, crossed in a real VM: a budget, with the limit's name and what was measured.
 
 use super::Test;
-use crate::yard::{METER, Yard};
+use crate::yard::Yard;
 use evalfleet_proto::guest::Run;
 use evalfleet_proto::job::Limits;
 use evalfleet_proto::status::{Cause, Status};
@@ -91,7 +91,6 @@ fn run(yard: &Yard, script: &str, limits: &Limits) -> Outcome {
         cpu: limits.cpu,
         output: limits.output.bytes(),
         disk: limits.disk.bytes(),
-        ..METER
     };
     let (mut output, mut progress) = (0, Vec::new());
     let mut listen = |event| match event {
