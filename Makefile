@@ -51,6 +51,7 @@ bench: build ## Measure; results go to bench/results/.
 
 soak: build ## Ten thousand resets, each job looking for what all before it left. Takes hours under emulation.
 	$(IN_TARGET) target/debug/evalfleet image build base
+	$(CARGO) build --locked --release --package evalfleet-worker --bins
 	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench -- soak > target/soak.txt
 	mv target/soak.txt bench/results/soak.txt
 
