@@ -2,10 +2,12 @@
 
 use super::Test;
 use crate::yard::Yard;
-use evalfleet_proto::guest::Run;
+use evalfleet_proto::evaluation::{GuestMetrics, Metrics};
+use evalfleet_proto::guest::{Exited, Run};
 use evalfleet_proto::job::Limits;
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::units::ByteSize;
+use evalfleet_worker::opinion;
 use evalfleet_worker::verdict::{Seen, Verdict, judge};
 use evalfleet_worker::vm::{Ending, Event, Meter, Progress, Spent};
 use std::time::{Duration, Instant};
@@ -61,6 +63,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     }),
     ("limits::a_guest_that_takes_all_its_memory_stays_within_its_bounds", all_its_memory),
     ("limits::progress_is_told_once_a_second", progress),
+    ("limits::host_and_guest_agree_unless_a_job_hides", opinions),
 ];
 
 fn limits() -> Limits {
@@ -71,6 +74,8 @@ fn limits() -> Limits {
 struct Outcome {
     verdict: Verdict,
     told: bool,
+    /// What the guest said of it.
+    exited: Option<Exited>,
     took: Duration,
     output: usize,
     progress: Vec<Progress>,
@@ -103,8 +108,14 @@ fn run(yard: &Yard, script: &str, limits: &Limits) -> Outcome {
     let took = begun.elapsed();
     let spent = yard.stop(active);
     let verdict = judge(&ending, limits, Seen { disk_growth: spent.disk_growth });
-    let told = matches!(ending, Ending::Exited(_) | Ending::Exceeded { exited: Some(_), .. });
-    Outcome { verdict, told, took, output, progress, spent }
+    let exited = match ending {
+        Ending::Exited(exited) | Ending::Exceeded { exited: Some(exited), .. } => Some(exited),
+        Ending::Exceeded { exited: None, .. }
+        | Ending::NotStarted { .. }
+        | Ending::Down { .. }
+        | Ending::Cancelled => None,
+    };
+    Outcome { verdict, told: exited.is_some(), exited, took, output, progress, spent }
 }
 
 /// Runs `script`, which must cross a limit: with this status, and evidence that says `words`.
@@ -152,4 +163,54 @@ fn progress(yard: &Yard) {
         assert!(pair[1].elapsed - pair[0].elapsed >= Duration::from_millis(990), "{told:?}");
         assert!(pair[1].cpu >= pair[0].cpu && pair[1].memory_bytes >= pair[0].memory_bytes, "{told:?}");
     }
+}
+
+/// Honest jobs of several kinds raise no warning; one that left its cgroup does. Prints what was seen, for
+/// whoever looks at the tolerances.
+fn opinions(yard: &Yard) {
+    let honest = [
+        ("nothing", "true"),
+        ("two busy seconds", "timeout 2 sh -c 'while :; do :; done'; true"),
+        ("many processes", "i=0; while [ $i -lt 40 ]; do /bin/true; i=$((i+1)); done"),
+        ("a disk", "dd if=/dev/urandom of=/workspace/f bs=1M count=32 conv=fsync"),
+        ("memory", "python3 -c 'b = bytearray(100 << 20)'"),
+        ("sleep", "sleep 3"),
+    ];
+    for (name, script) in honest {
+        let warnings = disagreements(yard, name, script);
+        assert!(warnings.is_empty(), "{name}: {warnings:?}");
+    }
+    let hides = "echo $$ > /sys/fs/cgroup/cgroup.procs; timeout 6 sh -c 'while :; do :; done'; true";
+    let warnings = disagreements(yard, "one that hides", hides);
+    assert!(
+        warnings.iter().any(|warning| warning.starts_with("processor time: the guest says")),
+        "{warnings:?}"
+    );
+}
+
+fn disagreements(yard: &Yard, name: &str, script: &str) -> Vec<String> {
+    let Outcome { exited, spent, verdict, .. } = run(yard, script, &limits());
+    let exited = exited.unwrap_or_else(|| panic!("{verdict:?}"));
+    let metrics = Metrics {
+        wall: spent.wall,
+        cpu_user: spent.used.cpu_user,
+        cpu_system: spent.used.cpu_system,
+        memory_peak_bytes: spent.memory_peak,
+        guest: Some(GuestMetrics {
+            cpu_user: Duration::from_micros(exited.cpu_user_us),
+            cpu_system: Duration::from_micros(exited.cpu_system_us),
+            memory_peak_bytes: exited.memory_peak,
+        }),
+        ..Metrics::default()
+    };
+    let guest = Duration::from_micros(exited.cpu_user_us + exited.cpu_system_us);
+    eprintln!(
+        "{name}: processor host {:?} guest {guest:?} in {:?}; memory host {} guest {} KiB",
+        spent.used.cpu(),
+        spent.wall,
+        spent.memory_peak >> 10,
+        exited.memory_peak >> 10
+    );
+    let machine = yard.template().machine();
+    opinion::disagreements(&metrics, spent.memory_at_claim, machine.cpus, machine.accelerator)
 }
