@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e lab lint fuzz bench soak clean
+.PHONY: help setup build demo test test-unit test-e2e test-long lab lint fuzz bench soak clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ test-e2e: ## The whole on real RabbitMQ, QEMU and Datomic.
 lab: build ## Try what needs KVM, cgroup v2 and systemd, in an emulated machine that has them.
 	$(IN_TARGET) target/debug/evalfleet image build base
 	@tests/lab/lab.sh $(LAB)
+
+test-long: build ## What takes too long for every day: all images built twice, their scenarios in VMs.
+	$(CARGO) test --locked --package evalfleet-images --test build -- --ignored --test-threads=1
+	$(CARGO) test --locked --package evalfleet-tests --test vm -- --ignored
 
 lint: ## Formatting and clippy, as changes are expected to pass them.
 	$(CARGO) fmt --all --check

@@ -9,6 +9,7 @@ mod faults;
 mod jail;
 mod limits;
 mod reset;
+mod scenarios;
 mod shift;
 mod strategies;
 mod supply;
@@ -27,9 +28,10 @@ const AREAS: &[&[(&str, Test)]] = &[
     reset::ALL,
     supply::ALL,
     strategies::ALL,
+    scenarios::ALL,
     effects::ALL,
-    jail::ALL,
     limits::ALL,
+    jail::ALL,
     faults::ALL,
     accelerator::ALL,
 ];

@@ -5,7 +5,7 @@ use super::shift::Shift;
 use super::yard::Yard;
 use evalfleet_images::recipe::Scenario;
 use evalfleet_images::tool::ToolSpec;
-use evalfleet_images::{ImageRef, Store};
+use evalfleet_images::{Image, ImageRef, Store};
 use evalfleet_proto::effect::Change;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::job::FunctionCall;
@@ -14,7 +14,7 @@ use evalfleet_proto::submission::Submission;
 use evalfleet_worker::vm::template::Timeouts;
 use evalfleet_worker::vm::{Clean, Error, Template, accelerator, effects};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("scenarios::setup_belongs_to_the_template", setup_belongs_to_the_template),
@@ -24,14 +24,15 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 
 /// Trials that build an image of their own: minutes.
 pub(crate) const LONG: &[(&str, Test)] = &[
-    ("scenarios::eval_repository", |yard| repository(yard, "eval", "python3 -m unittest --help > unittest.txt")),
+    ("scenarios::eval_repository", |yard| {
+        repository(yard, "eval", "python3 -m unittest --help > unittest.txt")
+    }),
     ("scenarios::rust_repository", |yard| repository(yard, "rust", "cargo test --offline")),
     ("scenarios::rust_builds_the_sample_crate", rust_builds),
     ("scenarios::rust_tools", |yard| cases(yard, "rust")),
 ];
 
-const LIMITS: Timeouts =
-    Timeouts { boot: Duration::from_secs(120), reset: Duration::from_secs(60) };
+const LIMITS: Timeouts = Timeouts { boot: Duration::from_secs(120), reset: Duration::from_secs(60) };
 
 fn scenario(setup: &[&str], setup_seconds: u64) -> Scenario {
     let shell = |script: &&str| ["sh", "-c", script].map(ToOwned::to_owned).to_vec();
@@ -46,10 +47,13 @@ fn scenario(setup: &[&str], setup_seconds: u64) -> Scenario {
 }
 
 fn template(yard: &Yard, scenario: &Scenario) -> Result<Arc<Template>, Error> {
-    let (base, qemu) = (yard.template(), &yard.settings().qemu);
+    template_of(yard, yard.template().image().clone(), scenario)
+}
+
+fn template_of(yard: &Yard, image: Image, scenario: &Scenario) -> Result<Arc<Template>, Error> {
+    let (machine, qemu) = (yard.template().machine().clone(), &yard.settings().qemu);
     yard.wait(async {
         let version = accelerator::qemu_version(&qemu.binary).await?;
-        let (image, machine) = (base.image().clone(), base.machine().clone());
         let dir = yard.settings().templates_dir();
         Template::ensure(&dir, qemu.templates_max, image, scenario, machine, version, LIMITS).await
     })
@@ -76,10 +80,10 @@ fn setup_belongs_to_the_template(yard: &Yard) {
 }
 
 fn faulty_setups(yard: &Yard) {
-    let failing = template(yard, &scenario(&["exit 3"], 60)).expect_err("it fails").to_string();
-    assert!(failing.contains("exit 3"), "{failing}");
+    let failing = template(yard, &scenario(&["echo why >&2; exit 3"], 60)).expect_err("it fails").to_string();
+    assert!(failing.contains("exit 3`") && failing.ends_with(": why"), "{failing}");
     let endless = template(yard, &scenario(&["sleep 600"], 1)).expect_err("it takes too long").to_string();
-    assert!(endless.contains("sleep 600") && endless.contains('1'), "{endless}");
+    assert!(endless.contains("`sh -c sleep 600` of the scenario trial did not end within 1 s"), "{endless}");
 }
 
 fn a_job_chooses_its_own(yard: &Yard) {
@@ -107,6 +111,20 @@ fn shift<'y>(yard: &'y Yard, image: &str) -> Shift<'y> {
     Shift::with(yard, |settings| settings.client.image = image.parse().expect("an image's name"))
 }
 
+fn image(yard: &Yard, name: &str) -> Image {
+    let reference: ImageRef = name.parse().expect("a name");
+    Store::new(yard.settings().images_dir()).resolve(&reference).expect("it was built")
+}
+
+/// Makes the template that a job would have to wait for: a worker's patience is no matter of these trials.
+fn set_up(yard: &Yard, name: &str, scenario: &str) {
+    let image = image(yard, name);
+    let scenario = image.manifest.scenario(scenario).expect("the scenario").clone();
+    let begun = Instant::now();
+    template_of(yard, image, &scenario).expect("a template");
+    eprintln!("{name}, {}: template in {:.1} s", scenario.name, begun.elapsed().as_secs_f64());
+}
+
 /// What compiling takes under emulation, with the compiler's own memory.
 fn generous(mut submission: Submission) -> Submission {
     submission.limits.wall = Duration::from_secs(200);
@@ -122,10 +140,13 @@ fn tell(what: &str, report: &Evaluation) {
 
 fn repository(yard: &Yard, image: &str, script: &str) {
     let mut shift = shift(yard, image);
-    let ask = format!("cd repository && git log --oneline && git status --short && echo own > own.txt && {script}");
+    set_up(yard, image, "repository");
+    let ask =
+        format!("cd repository && git log --oneline && git status --short && echo own > own.txt && {script}");
     let mut submission = generous(Submission::command(["sh", "-c", &ask]));
     submission.scenario = Some("repository".to_owned());
-    submission.expected_effects = vec!["/workspace/repository/target/**".to_owned(), "/root/.cargo/**".to_owned()];
+    submission.expected_effects =
+        vec!["/workspace/repository/target/**".to_owned(), "/root/.cargo/**".to_owned()];
     let job = shift.job(submission);
     let report = shift.evaluate(&job);
     assert_eq!(report.status, Status::Passed, "{report:?}");
@@ -145,6 +166,7 @@ fn repository(yard: &Yard, image: &str, script: &str) {
 fn rust_builds(yard: &Yard) {
     let mut shift = shift(yard, "rust");
     for scenario in ["default", "rust"] {
+        set_up(yard, "rust", scenario);
         for command in ["cargo build --offline", "cargo test --offline"] {
             let script = format!("cd counter && {command}");
             let mut submission = generous(Submission::command(["sh", "-c", &script]));
@@ -160,12 +182,10 @@ fn rust_builds(yard: &Yard) {
 }
 
 /// Runs the cases that the image's own tools state.
-fn cases(yard: &Yard, image: &str) {
-    let mut shift = shift(yard, image);
-    let reference: ImageRef = image.parse().expect("a name");
-    let image = Store::new(yard.settings().images_dir()).resolve(&reference).expect("it was built");
+fn cases(yard: &Yard, name: &str) {
+    let mut shift = shift(yard, name);
     let own = ["cargo_build", "cargo_check", "cargo_test", "clippy", "rustfmt"];
-    let tools: Vec<ToolSpec> = image.tools().expect("its tools");
+    let tools: Vec<ToolSpec> = image(yard, name).tools().expect("its tools");
     for tool in tools.iter().filter(|tool| own.contains(&tool.name.as_str())) {
         for case in &tool.cases {
             let submission = generous(Submission::function_call(FunctionCall {

@@ -82,6 +82,11 @@ impl Yard {
         self.runtime.block_on(future)
     }
 
+    /// The machine that it stands on.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// A folder that goes with the yard.
     pub(crate) fn folder_root(&self) -> &Path {
         self.machine.state()

@@ -292,31 +292,48 @@ pub enum TopologyCommand {
 /// `image`
 #[derive(Debug, Clone, Subcommand)]
 pub enum ImageCommand {
-    /// Build an image, or find it built.
+    /// Build an image, or find it built. Minutes, for the first time.
+    ///
+    /// The same packages, recipe and agent give the same digest, wherever it is built. Folders with recipes are looked
+    /// for in EVALFLEET_RECIPES, then in vm-images beside this program.
+    #[command(
+        after_help = "Examples:\n  evalfleet image build base\n  evalfleet image build rust --force --json | jq -r .digest\n  \
+        EVALFLEET_RECIPES=~/recipes evalfleet image build mine"
+    )]
     Build {
-        /// Which.
+        /// Which: base, eval, rust, or the folder of a recipe of your own.
         #[arg(default_value = "base")]
         name: String,
         /// Build everything anew: Debian's packages may be newer.
         #[arg(long)]
         force: bool,
     },
-    /// Show the images that are here, and the templates that were made of each.
+    /// Show the images that are here: size, age, scenarios, and the templates that were made of each.
+    ///
+    /// A star marks the one that the bare name means.
     #[command(
         after_help = "Examples:\n  evalfleet image list\n  evalfleet image list --json | jq .templates"
     )]
     List,
-    /// Show one image and its templates.
-    #[command(after_help = "Examples:\n  evalfleet image show base\n  evalfleet image show base@3f2a91")]
+    /// Read one image whole, compare it with its digests, and show it with its templates.
+    #[command(
+        after_help = "Examples:\n  evalfleet image show base\n  evalfleet image show base@3f2a91 | jq .scenarios\n  \
+        evalfleet image show rust --packages | grep '^rustc '\n  \
+        diff <(evalfleet image show base --packages) <(evalfleet image show base@3f2a91 --packages)"
+    )]
     Show {
         /// Which: NAME or NAME@DIGEST.
         #[arg(default_value = "base")]
         name: String,
+        /// Its Debian packages with their versions instead, one a line.
+        #[arg(long)]
+        packages: bool,
     },
-    /// Remove templates: failed ones, those of images that are gone, and the least recently used beyond a size.
+    /// Remove templates: failed ones, those of images that are gone, and the least recently used beyond a size;
+    /// then the images that a newer one of their name has replaced and of which no template is left.
     ///
-    /// Never one that a worker has open or that is being made. What is removed is made again when a job wants
-    /// it.
+    /// Never a template that a worker has open or that is being made, nor the image that client.image pins. What is
+    /// removed is made again when a job wants it, but an old image only if its packages are still what they were.
     #[command(
         after_help = "Examples:\n  evalfleet image gc --dry-run\n  evalfleet image gc --max 2G\n  evalfleet image gc --max 0"
     )]

@@ -23,7 +23,7 @@ pub(crate) async fn image(context: &Context, command: ImageCommand) -> Result<Ex
             report_build(context, &image, work)
         }
         ImageCommand::List => list(context),
-        ImageCommand::Show { name } => show(context, &name),
+        ImageCommand::Show { name, packages } => show(context, &name, packages),
         ImageCommand::Gc { max, dry_run } => templates::gc(context, max, dry_run),
     }
 }
@@ -132,14 +132,15 @@ fn list(context: &Context) -> Result<Exit, Failure> {
         } else {
             let manifest = &image.manifest;
             let current = if image.current { "*" } else { " " };
-            let built = manifest.built_at.strftime("%Y-%m-%d %H:%M");
             emit(&format!(
-                "{current} {:<16} {:.16}  {:>7.1} MiB  {built}  {}",
+                "{current} {:<16} {:.16}  {:>7.1} MiB  built {} ago  {}",
                 manifest.name,
                 manifest.digest.to_string(),
                 mebibytes(image),
+                templates::age(manifest.built_at),
                 manifest.description
             ))?;
+            emit(&format!("    scenarios: {}", scenarios(image).join(", ")))?;
             for template in templates::of(&made, image) {
                 emit(&templates::line(template))?;
             }
@@ -161,10 +162,19 @@ fn list(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Passed)
 }
 
-fn show(context: &Context, name: &str) -> Result<Exit, Failure> {
+fn show(context: &Context, name: &str, packages: bool) -> Result<Exit, Failure> {
     let reference = name.parse().map_err(Failure::usage)?;
     let image = Store::new(context.settings.images_dir()).resolve(&reference).map_err(failed)?;
     image.verify().map_err(failed)?;
+    if packages {
+        let manifest = &image.manifest;
+        if context.json {
+            print_json(&manifest.debian.packages, true)?;
+        } else {
+            emit(manifest.packages_text().trim_end())?;
+        }
+        return Ok(Exit::Passed);
+    }
     print_json(&with_templates(&image, &templates::all(context)?), true)?;
     Ok(Exit::Passed)
 }
@@ -175,14 +185,19 @@ fn with_templates(image: &Image, made: &[Listed]) -> Value {
     document
 }
 
-fn document(image: &Image) -> Value {
+pub(super) fn document(image: &Image) -> Value {
     let manifest = &image.manifest;
     json!({
         "name": manifest.name, "description": manifest.description, "digest": format!("sha256:{}", manifest.digest),
         "current": image.current, "folder": folder(&image.folder), "built_at": manifest.built_at, "suite": manifest.debian.suite,
         "packages": manifest.debian.packages.len(), "kernel": manifest.kernel.release, "mebibytes": mebibytes(image),
-        "scenarios": manifest.scenarios.iter().map(|scenario| &scenario.name).collect::<Vec<_>>(), "tools": manifest.tools,
+        "scenarios": scenarios(image), "tools": manifest.tools, "build_ms": manifest.build_ms,
+        "memory_min": manifest.machine.memory_min, "age_s": templates::since(manifest.built_at).as_secs(),
     })
+}
+
+fn scenarios(image: &Image) -> Vec<&str> {
+    image.manifest.scenarios.iter().map(|scenario| scenario.name.as_str()).collect()
 }
 
 fn folder(path: &Path) -> String {
@@ -190,7 +205,7 @@ fn folder(path: &Path) -> String {
 }
 
 /// What the image takes on the disk; its scratch disk is nearly all hole.
-fn mebibytes(image: &Image) -> f64 {
+pub(super) fn mebibytes(image: &Image) -> f64 {
     let files = image.manifest.files.values().filter(|file| !file.sparse);
     let bytes: u64 = files.map(|file| file.size).sum();
     (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0

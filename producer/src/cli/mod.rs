@@ -8,6 +8,7 @@ pub mod report;
 mod dead;
 mod history;
 mod image;
+mod image_gc;
 mod import;
 mod jobs;
 mod machine;

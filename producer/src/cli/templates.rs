@@ -1,6 +1,7 @@
 //! The templates that were made of images: how they are, and their removal.
 
 use super::failure::Failure;
+use super::image_gc;
 use super::{Context, emit, print_json};
 use evalfleet_images::templates::{Listed, Record, State, Templates};
 use evalfleet_images::{Image, Store};
@@ -86,7 +87,9 @@ pub(super) fn gc(context: &Context, max: Option<ByteSize>, dry_run: bool) -> Res
     {
         eprintln!("those in use stay, such as {}: `evalfleet down` first", held.key);
     }
-    Ok(Exit::Passed)
+    let stays = |template: &&Listed| !gone.iter().any(|going| going.key == template.key);
+    let records = left.iter().filter(stays).filter_map(|template| template.record.as_ref());
+    image_gc::sweep(context, &records.map(|record| record.image.as_str()).collect(), dry_run)
 }
 
 fn unreadable(context: &Context, error: &std::io::Error) -> Failure {
@@ -94,12 +97,12 @@ fn unreadable(context: &Context, error: &std::io::Error) -> Failure {
     Failure::new(Exit::Unreachable, format!("the templates in {}: {error}", dir.display()))
 }
 
-fn since(at: Timestamp) -> Duration {
+pub(super) fn since(at: Timestamp) -> Duration {
     Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or_default()
 }
 
 /// To the minute, which is as much as anybody wants to know.
-fn age(at: Timestamp) -> String {
+pub(super) fn age(at: Timestamp) -> String {
     let seconds = since(at).as_secs();
     let rounded = if seconds < 60 { seconds } else { seconds / 60 * 60 };
     humantime::format_duration(Duration::from_secs(rounded)).to_string()

@@ -492,6 +492,7 @@ pub(super) async fn quick_run(agent: &mut Agent, run: Run, limit: Duration) -> R
     let name = run.argv.join(" ");
     agent.voice.say_all(&[ToGuest::Run(run), ToGuest::StdinEnd]).await?;
     let ended = async {
+        let mut said = Vec::new();
         loop {
             let heard = agent.ear.hear().await?;
             if let FromGuest::Exited(exited) = &heard
@@ -499,8 +500,12 @@ pub(super) async fn quick_run(agent: &mut Agent, run: Run, limit: Duration) -> R
             {
                 return Ok(());
             }
-            if !matches!(heard, FromGuest::Started | FromGuest::Output { .. }) {
-                return Err(Error::NotClean(format!("`{name}` ended with {heard:?}")));
+            if let FromGuest::Output { data, .. } = &heard {
+                said.extend_from_slice(data);
+                said.drain(..said.len().saturating_sub(LAST_WORDS_BYTES));
+            } else if !matches!(heard, FromGuest::Started) {
+                let said = String::from_utf8_lossy(&said);
+                return Err(Error::NotClean(format!("`{name}` ended with {heard:?}: {}", said.trim())));
             }
         }
     };
@@ -508,6 +513,9 @@ pub(super) async fn quick_run(agent: &mut Agent, run: Run, limit: Duration) -> R
         .await
         .unwrap_or(Err(Error::TimedOut { what: "a warming command", seconds: limit.as_secs() }))
 }
+
+/// How much of what a failed command said goes into the error.
+const LAST_WORDS_BYTES: usize = 1000;
 
 /// Has the guest flush its disk.
 pub(super) async fn sync(agent: &mut Agent, limit: Duration) -> Result<(), Error> {

@@ -335,7 +335,8 @@ impl Template {
                 Run { argv: argv.to_vec(), cwd: "/".to_owned(), ..Run::default() },
                 limit,
             )
-            .await?;
+            .await
+            .map_err(|error| self.too_long(argv, error))?;
         }
         active::sync(&mut agent, SYNC_TIMEOUT).await?;
         drop(agent);
@@ -352,6 +353,16 @@ impl Template {
         let files: Vec<PathBuf> = self.files().into_iter().map(|name| self.dir.join(name)).collect();
         jail::reclaim(&files)?;
         Ok(boot)
+    }
+
+    /// Names the command that took too long: which of a scenario's it was is for whoever wrote it to know.
+    fn too_long(&self, argv: &[String], error: Error) -> Error {
+        if let Error::TimedOut { seconds, .. } = error {
+            let (name, command) = (&self.scenario.name, argv.join(" "));
+            Error::NotClean(format!("`{command}` of the scenario {name} did not end within {seconds} s"))
+        } else {
+            error
+        }
     }
 
     /// Clones the new template once and runs a canary in the clone.
