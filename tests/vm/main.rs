@@ -6,6 +6,7 @@
 mod accelerator;
 mod effects;
 mod faults;
+mod network;
 mod reset;
 mod shift;
 mod strategies;
@@ -22,7 +23,7 @@ type Test = fn(&Yard);
 
 /// Every area, in the order of its running.
 const AREAS: &[&[(&str, Test)]] =
-    &[reset::ALL, supply::ALL, strategies::ALL, effects::ALL, faults::ALL, accelerator::ALL];
+    &[reset::ALL, supply::ALL, strategies::ALL, effects::ALL, network::ALL, faults::ALL, accelerator::ALL];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -17,6 +17,7 @@ pub mod job;
 pub mod order;
 pub mod output;
 pub mod probe;
+pub mod reach;
 pub mod service;
 pub mod supply;
 pub mod verdict;

@@ -21,6 +21,7 @@ pub mod ext4;
 pub mod frames;
 mod metrics;
 mod names;
+pub mod net;
 mod process;
 mod proof;
 mod qemu;

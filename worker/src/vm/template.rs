@@ -8,8 +8,9 @@
 use super::agent::Agent;
 use super::clone::Clean;
 use super::effects::Before;
+use super::net::Link;
 use super::process::Process;
-use super::qemu::{AGENT_SOCKET, ANONYMOUS_RAM, Machine, Parts, QMP_SOCKET, Role, check_path};
+use super::qemu::{AGENT_SOCKET, ANONYMOUS_RAM, Machine, NET_SOCKET, Parts, QMP_SOCKET, Role, check_path};
 use super::qmp::Qmp;
 use super::{Error, active, sparse, upper};
 use evalfleet_images::manifest::Part;
@@ -307,6 +308,7 @@ impl Template {
         let arguments = self.machine.arguments(Role::Template, &self.parts(&self.scratch(), state));
         let mut process = Process::start(&self.machine.binary, arguments, &run_dir)?;
         let (qmp, mut agent) = connect(&mut process, timeouts.reset).await?;
+        let _net = Link::attach(&process.socket(NET_SOCKET)).await?;
         qmp.cont().await?;
         agent.voice.say(&ToGuest::Hello(hello("template".to_owned()))).await?;
         let booted = timeout(timeouts.boot, booted(&qmp, &mut agent)).await;
@@ -476,6 +478,7 @@ pub(super) fn hello(hostname: String) -> Hello {
         nonce,
         clock_ns: now.as_nanos() as u64,
         entropy: entropy[..48].to_vec(),
+        mac: None,
     }
 }
 
