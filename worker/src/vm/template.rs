@@ -503,7 +503,7 @@ pub(super) async fn booted(qmp: &Qmp, agent: &mut Agent) -> Result<(), Error> {
 fn digest(image: &Image, scenario: &Scenario, machine: &Machine, qemu: &str) -> Sha256 {
     let made_of = serde_json::json!({
         "image": image.manifest.digest.to_string(), "scenario": scenario.name,
-        "setup": scenario.setup, "warm": scenario.warm, "machine": machine, "qemu": qemu, "form": 3,
+        "setup": scenario.setup, "warm": scenario.warm, "machine": machine, "qemu": qemu, "form": 4,
     });
     Sha256::of(made_of.to_string().as_bytes())
 }
