@@ -7,7 +7,7 @@
 //!
 //! Everything a job writes lands in `/upper` of the scratch disk, where the host finds it.
 
-use crate::wake;
+use crate::{network, wake};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use std::os::unix::fs::PermissionsExt as _;
@@ -94,7 +94,10 @@ fn furnish() -> Result<(), Error> {
     step("mount the cgroups", cgroups)?;
     step("cgroup controllers", fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids"))?;
     lay_machine_id()?;
-    bring_up_loopback();
+    // A job without its network is better than no VM.
+    if let Err(error) = network::configure() {
+        complain(&format!("network: {error}"));
+    }
     Ok(())
 }
 
@@ -137,13 +140,4 @@ fn wait_for(device: &str) -> Result<(), Error> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-/// Programs that talk to themselves over 127.0.0.1 work; nothing else is reachable.
-fn bring_up_loopback() {
-    // The kernel brings it up when an address is set through the old interface; without a tool in the
-    // image the flag is set through sysfs, which kernels accept for loopback.
-    if let Err(error) = fs::write("/sys/class/net/lo/flags", "0x9") {
-        complain(&format!("loopback: {error}"));
-    }
 }

@@ -12,6 +12,7 @@ mod cgroup;
 mod entropy;
 mod files;
 mod left;
+mod network;
 mod port;
 mod run;
 mod serve;

@@ -1,6 +1,6 @@
-//! The first moments of a clone: it takes the time, fresh randomness and a name of its own.
+//! The first moments of a clone: it takes the time, fresh randomness, a name and a hardware address of its own.
 
-use crate::entropy;
+use crate::{entropy, network};
 use evalfleet_proto::guest::{Awake, Hello};
 use rustix::time::{ClockId, Timespec};
 
@@ -24,6 +24,11 @@ pub(crate) fn wake(hello: Hello) -> Awake {
     // After the reseeding: drawn before, it would be every clone's.
     if let Err(error) = entropy::draw::<16>().and_then(|id| std::fs::write(MACHINE_ID, machine_id(&id))) {
         errors.push(format!("machine-id: {error}"));
+    }
+    if let Some(mac) = hello.mac
+        && let Err(error) = network::set_mac(mac)
+    {
+        errors.push(format!("hardware address: {error}"));
     }
     let random = entropy::draw::<32>().map_or_else(
         |error| {

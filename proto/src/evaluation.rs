@@ -3,6 +3,7 @@
 use crate::effect::Effect;
 use crate::ids::{BatchId, JobId, Sha256};
 use crate::job::Attempt;
+use crate::network::Contact;
 use crate::status::{Cause, Status};
 use crate::units::millis;
 use jiff::Timestamp;
@@ -45,6 +46,12 @@ pub struct Evaluation {
     /// How many effects at least are not in the list: beyond its bound, or unreadable on the disk.
     #[serde(default)]
     pub effects_omitted: u64,
+    /// What it tried to reach outside of its VM, as the host saw it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<Contact>,
+    /// How many more attempts there were than the bound lets the list hold.
+    #[serde(default, skip_serializing_if = "none")]
+    pub network_omitted: u64,
     /// Processes that it left running.
     #[serde(default)]
     pub processes_left: u32,
@@ -82,6 +89,12 @@ pub struct Evaluation {
     /// When its result was complete.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub finished: Timestamp,
+}
+
+/// Whether a count may be left out of the document, as it was before there was such a count.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Evaluation {

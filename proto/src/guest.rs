@@ -61,6 +61,9 @@ pub struct Hello {
     pub entropy: Vec<u8>,
     /// The clone's name.
     pub hostname: String,
+    /// The hardware address that its network device takes, if it is to take one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<[u8; 6]>,
 }
 
 /// A chunk of a file.

@@ -1,6 +1,7 @@
 //! A job: what was asked, complete enough that any worker can run it.
 
 use crate::ids::{BatchId, ImageRef, JobId, Lane, Sha256, ToolName};
+pub use crate::network::Network;
 use crate::status::Cause;
 use crate::units::{self, ByteSize};
 use jiff::Timestamp;
@@ -185,16 +186,6 @@ impl Content {
             Self::Blob { bytes, .. } => *bytes,
         }
     }
-}
-
-/// What a job may reach.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Network {
-    /// Nothing: the VM has no network device.
-    #[default]
-    None,
 }
 
 /// What a job may use. Crossing one ends the run with cause `budget`.

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod units;
 
 pub mod job;
+pub mod network;
 pub mod submission;
 
 pub mod effect;

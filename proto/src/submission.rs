@@ -8,6 +8,7 @@ use crate::job::{
     Command, Content, FileIn, FunctionCall, INLINE_BYTES_MAX, Job, LimitError, Limits, Network, Task,
     ordinary_mode, workspace,
 };
+use crate::network::DESTINATIONS_MAX;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -276,6 +277,13 @@ impl Submission {
     fn check_values(&self) -> Result<(), Error> {
         self.limits.check()?;
         let value = |key, problem: String| Err(Error::Value { key, problem });
+        let destinations = self.network.destinations().len();
+        if destinations > DESTINATIONS_MAX || (destinations == 0 && self.network != Network::None) {
+            return value(
+                "network",
+                format!("allows {destinations} destinations, and may allow 1 to {DESTINATIONS_MAX}"),
+            );
+        }
         if self.priority > 9 {
             return value("priority", format!("is {}, and must be between 0 and 9", self.priority));
         }
@@ -353,6 +361,15 @@ mod tests {
     }
 
     #[test]
+    fn a_job_may_list_what_it_wants_to_reach() {
+        let text =
+            r#"{"kind": "command", "argv": ["x"], "network": {"allow": ["pypi.org:443", "10.0.0.5:5432"]}}"#;
+        let job = job(text).unwrap();
+        let listed: Vec<String> = job.network.destinations().iter().map(ToString::to_string).collect();
+        assert_eq!(listed, ["pypi.org:443", "10.0.0.5:5432"]);
+    }
+
+    #[test]
     fn every_complaint_names_what_is_wrong() {
         for (text, names) in [
             ("{", "EOF"),
@@ -370,6 +387,9 @@ mod tests {
             (r#"{"kind": "command", "argv": ["x"], "limits": {"fuel": 1}}"#, "fuel"),
             (r#"{"kind": "command", "argv": ["x"], "image": "a b"}"#, "image name"),
             (r#"{"kind": "command", "argv": ["x"], "id": "mine"}"#, "id"),
+            (r#"{"kind": "command", "argv": ["x"], "network": "all"}"#, "all"),
+            (r#"{"kind": "command", "argv": ["x"], "network": {"allow": []}}"#, "network"),
+            (r#"{"kind": "command", "argv": ["x"], "network": {"allow": ["a:99999"]}}"#, "a:99999"),
         ] {
             assert!(complaint(text).contains(names), "{text}: {:?} does not name {names:?}", complaint(text));
         }

@@ -79,6 +79,6 @@ pub fn decode_job(bytes: &[u8]) -> Result<Job, DecodeError> {
 
 /// Computes the hash of what `job` asks: its task, image, limits and files, and not who asked when.
 pub fn content_key(job: &Job) -> Sha256 {
-    let asked = (&job.task, &job.image, &job.scenario, &job.limits, job.network, &job.files, &job.out);
+    let asked = (&job.task, &job.image, &job.scenario, &job.limits, &job.network, &job.files, &job.out);
     Sha256::of(&encode(&asked))
 }

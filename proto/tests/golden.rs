@@ -12,6 +12,7 @@ use evalfleet_proto::evaluation::*;
 use evalfleet_proto::guest::{Exited, FromGuest, Hello, Run, ToGuest};
 use evalfleet_proto::ids::{JobId, Sha256};
 use evalfleet_proto::job::*;
+use evalfleet_proto::network::{Contact, Protocol};
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_proto::{Timestamp, wire};
@@ -85,6 +86,8 @@ fn evaluation() -> Evaluation {
             expected: true,
         }],
         effects_omitted: 0,
+        network: Vec::new(),
+        network_omitted: 0,
         processes_left: 1,
         processes_left_names: Vec::new(),
         artifacts: vec![Artifact {
@@ -123,6 +126,29 @@ fn evaluation() -> Evaluation {
     }
 }
 
+/// What a job tried to reach came after the first documents: one without it has other bytes.
+fn evaluation_with_network() -> Evaluation {
+    let refused = Contact {
+        protocol: Protocol::Tcp,
+        destination: Some("93.184.216.34".into()),
+        port: Some(443),
+        name: None,
+        attempts: 3,
+        allowed: false,
+        error: None,
+    };
+    let asked = Contact {
+        protocol: Protocol::Dns,
+        destination: None,
+        port: None,
+        name: Some("example.com".into()),
+        attempts: 1,
+        allowed: true,
+        error: Some("there is no such name".into()),
+    };
+    Evaluation { network: vec![refused, asked], network_omitted: 7, ..evaluation() }
+}
+
 /// Holds `value` against the bytes that version 1 wrote for it.
 fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     let path = format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
@@ -148,6 +174,13 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
         &job(r#"{"kind": "function_call", "tool": "word_count", "args": {"text": "a b c"}}"#),
     );
     golden("evaluation", &evaluation());
+    golden(
+        "job-network",
+        &job(
+            r#"{"kind": "command", "argv": ["x"], "network": {"allow": ["pypi.org:443", "[::1]:9", "*.a.org"]}}"#,
+        ),
+    );
+    golden("evaluation-network", &evaluation_with_network());
     let body = vec![0, 255, 1];
     golden(
         "dead-letter",
@@ -183,6 +216,17 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
             clock_ns: 7,
             entropy: vec![1, 2],
             hostname: "job".into(),
+            mac: None,
+        }),
+    );
+    golden(
+        "guest-hello-mac",
+        &ToGuest::Hello(Hello {
+            nonce: "00ff".into(),
+            clock_ns: 7,
+            entropy: vec![1, 2],
+            hostname: "job".into(),
+            mac: Some([2, 0, 0, 0, 0, 1]),
         }),
     );
     golden(

@@ -5,6 +5,7 @@
 pub mod blobs;
 pub mod logging;
 pub mod part;
+pub mod permit;
 pub mod ready;
 pub mod retry;
 pub mod settings;

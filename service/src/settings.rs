@@ -4,6 +4,7 @@
 //!
 //! [`Settings::from_layers`] is pure; [`Settings::load`] gathers its layers from the machine.
 
+use crate::permit::Permit;
 use evalfleet_proto::ids::{ImageRef, Lane};
 use evalfleet_proto::units::{self, ByteSize};
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,14 @@ pub struct Worker {
     pub effects_max: usize,
     /// Output kept in the result itself.
     pub preview: ByteSize,
+    /// What jobs may be allowed to reach, each a [`Permit`].
+    network_allow: Vec<String>,
+    /// Connections of a job at one moment.
+    pub network_connections: usize,
+    /// Bytes that all its connections together may carry, both ways.
+    pub network_bytes: ByteSize,
+    /// The same in one second.
+    pub network_rate: ByteSize,
 }
 
 /// `[qemu]`
@@ -313,6 +322,7 @@ impl Settings {
             .with_list_parse_key("broker.urls")
             .with_list_parse_key("broker.retry_tiers")
             .with_list_parse_key("broker.lanes")
+            .with_list_parse_key("worker.network_allow")
             .try_parsing(true)
             .source(Some(variables.collect()));
         let settings: Self = builder.add_source(environment).build()?.try_deserialize()?;
@@ -338,6 +348,17 @@ impl Settings {
         }
         if self.broker.attempts_max > 1 && self.broker.retry_tiers.is_empty() {
             wrong.push("broker.retry_tiers is empty although attempts_max allows retries".to_owned());
+        }
+        for permit in &self.worker.network_allow {
+            if let Err(error) = permit.parse::<Permit>() {
+                wrong.push(format!("worker.network_allow: {error}"));
+            }
+        }
+        if !(1..=256).contains(&self.worker.network_connections) {
+            wrong.push("worker.network_connections must be between 1 and 256".to_owned());
+        }
+        if self.worker.network_rate < ByteSize::kib(4) {
+            wrong.push("worker.network_rate must be 4K or more".to_owned());
         }
         if self.qemu.memory < ByteSize::mib(128) {
             wrong.push(format!("qemu.memory is {}, and a VM needs at least 128M", self.qemu.memory));
@@ -404,6 +425,13 @@ impl Datomic {
         let read = std::fs::read_to_string(&self.token_file);
         let text = read.map_err(|source| Error::Token { path: self.token_file.clone(), source })?;
         Ok(text.trim().to_owned())
+    }
+}
+
+impl Worker {
+    /// What jobs may be allowed to reach.
+    pub fn network_allow(&self) -> Vec<Permit> {
+        self.network_allow.iter().filter_map(|permit| permit.parse().ok()).collect()
     }
 }
 

@@ -15,8 +15,8 @@ flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
  -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-simplifycfg-branch-fold-threshold=0"
 CARGO_TARGET_DIR=$work RUSTFLAGS=$(echo "$flags" | tr -d '\n') \
-    cargo build --locked --quiet --release --target "$target" --bin disk --bin frames
-for name in ${*:-disk frames}; do
+    cargo build --locked --quiet --release --target "$target" --bin disk --bin frames --bin network
+for name in ${*:-disk frames network}; do
     mkdir -p "$work/corpus/$name" "artifacts/$name"
     echo "== $name: $seconds s, $(ls "corpus/$name" | wc -l) seeds"
     nice "$work/$target/release/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 \

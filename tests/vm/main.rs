@@ -1,13 +1,15 @@
 //! One VM at a time, on real QEMU: what a worker's own library does, without a broker.
 //!
 //! `cargo test -p evalfleet-tests --test vm -- NAME` runs the trials whose names contain NAME. Each area
-//! is a module with its own `ALL`; they share one template through [`yard::Yard`].
+//! is a module with its own `ALL`; they share one template through [`yard::Yard`]. Those of a `LONG` take minutes:
+//! `-- --ignored` runs them.
 
 mod accelerator;
 mod effects;
 mod faults;
 mod jail;
 mod limits;
+mod network;
 mod reset;
 mod scenarios;
 mod shift;
@@ -23,7 +25,7 @@ use yard::Yard;
 /// A trial in the shared yard.
 type Test = fn(&Yard);
 
-/// Every area, in the order of its running.
+/// Every area, in the order of its running; long trials come after them.
 const AREAS: &[&[(&str, Test)]] = &[
     reset::ALL,
     supply::ALL,
@@ -32,6 +34,7 @@ const AREAS: &[&[(&str, Test)]] = &[
     effects::ALL,
     limits::ALL,
     jail::ALL,
+    network::ALL,
     faults::ALL,
     accelerator::ALL,
 ];
@@ -41,14 +44,20 @@ fn main() -> ExitCode {
     // Two cores, and some of them break things on purpose.
     arguments.test_threads = Some(1);
     let shared = Arc::new(OnceLock::new());
-    let trials = AREAS.iter().copied().flatten().map(|(name, test)| {
-        let (shared, test) = (shared.clone(), *test);
-        Trial::test(*name, move || {
-            test(shared.get_or_init(Yard::open));
-            Ok(())
-        })
-    });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let trial = |long: bool| {
+        let shared = shared.clone();
+        move |(name, test): &(&str, Test)| {
+            let (shared, test) = (shared.clone(), *test);
+            let run = move || {
+                test(shared.get_or_init(Yard::open));
+                Ok(())
+            };
+            Trial::test(*name, run).with_ignored_flag(long)
+        }
+    };
+    let usual = AREAS.iter().copied().flatten().map(trial(false));
+    let long = [scenarios::LONG].into_iter().flatten().map(trial(true));
+    let conclusion = libtest_mimic::run(&arguments, usual.chain(long).collect());
     // Statics are not dropped, an Arc is: what was made is put away.
     drop(shared);
     conclusion.exit_code()

@@ -6,10 +6,12 @@
 use crate::opinion;
 use crate::order;
 use crate::output::Stream;
+use crate::reach;
 use crate::supply::{Refusal, Supplied, Supply};
 use crate::verdict::{Seen, Verdict, judge};
 use crate::vm;
 use crate::vm::effects::{self, Expected};
+use crate::vm::net::{Policy, Tally};
 use crate::vm::{Active, Ending, Event, Machine, Spent, Template};
 use evalfleet_proto::effect::Effect;
 use evalfleet_proto::evaluation::{
@@ -65,6 +67,7 @@ struct Done {
     effects_omitted: u64,
     artifacts: Vec<Artifact>,
     metrics: Metrics,
+    network: Tally,
     timings: Timings,
     template: Arc<Template>,
     reset: Reset,
@@ -92,6 +95,10 @@ impl Runner {
                 Verdict::expired(format!("its deadline was {deadline}, and a worker took it at {taken}")),
             );
         }
+        let policy = match reach::policy(&job.network, &self.settings.worker) {
+            Ok(policy) => policy,
+            Err(error) => return self.refused(job, taken, Verdict::harness(error.to_string())),
+        };
         let begun = Instant::now();
         let supplied = match self.supply.clean(&job.image, job.scenario.as_deref()).await {
             Ok(supplied) => supplied,
@@ -99,7 +106,7 @@ impl Runner {
             Err(Refusal::Fault(why)) => return Fate::Fault(why),
             Err(Refusal::Unable(why)) => return Fate::Unable(why),
         };
-        match Box::pin(self.run_in(job, supplied, begun, cancel, tell)).await {
+        match Box::pin(self.run_in(job, policy, supplied, begun, cancel, tell)).await {
             Ok(Ok(done)) => Fate::Done(Box::new(self.evaluation(job, taken, done))),
             Ok(Err(verdict)) => self.refused(job, taken, verdict),
             Err(error) => Fate::Fault(error.to_string()),
@@ -120,6 +127,7 @@ impl Runner {
     async fn run_in(
         &mut self,
         job: &Job,
+        policy: Policy,
         supplied: Supplied,
         begun: Instant,
         cancel: &CancellationToken,
@@ -139,6 +147,7 @@ impl Runner {
             (_, Err(error)) => return self.hand_back(clean, error).await,
         };
         let mut active = clean.claim(self.settings.qemu.reset_timeout).await?;
+        active.permit(policy);
         let claim = begun.elapsed();
         self.supply.prepare_next().await;
 
@@ -184,7 +193,7 @@ impl Runner {
             | Ending::Cancelled => Exited::default(),
         };
         let value = if order.answers_json { serde_json::from_slice(stdout.bytes()).ok() } else { None };
-        let metrics = metrics(&spent, &exited);
+        let (metrics, network) = (metrics(&spent, &exited), spent.network.clone());
         if told {
             let Machine { cpus, accelerator, .. } = template.machine();
             warnings.extend(opinion::disagreements(&metrics, spent.memory_at_claim, *cpus, *accelerator));
@@ -206,6 +215,7 @@ impl Runner {
             effects_omitted,
             artifacts,
             metrics,
+            network,
             timings: Timings {
                 queued: Duration::ZERO,
                 claim,
@@ -330,6 +340,8 @@ impl Runner {
         evaluation.effects = done.effects;
         evaluation.effects_omitted = done.effects_omitted;
         evaluation.warnings = done.warnings;
+        evaluation.network = done.network.contacts;
+        evaluation.network_omitted = done.network.omitted;
         evaluation.processes_left = done.exited.left;
         evaluation.processes_left_names = names_left(done.exited.left_names);
         evaluation.artifacts = done.artifacts;
@@ -372,6 +384,8 @@ impl Runner {
             stderr: Output::default(),
             effects: Vec::new(),
             effects_omitted: 0,
+            network: Vec::new(),
+            network_omitted: 0,
             processes_left: 0,
             processes_left_names: Vec::new(),
             artifacts: Vec::new(),
@@ -410,8 +424,8 @@ fn metrics(spent: &Spent, exited: &Exited) -> Metrics {
         memory_peak_bytes: spent.memory_peak,
         disk_read_bytes: spent.disk_read,
         disk_written_bytes: spent.disk_written,
-        net_rx_bytes: 0,
-        net_tx_bytes: 0,
+        net_rx_bytes: spent.network.received_bytes,
+        net_tx_bytes: spent.network.sent_bytes,
         vm_memory_peak_bytes: spent.used.qemu_memory_peak,
         guest: Some(GuestMetrics {
             cpu_user: Duration::from_micros(exited.cpu_user_us),

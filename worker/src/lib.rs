@@ -18,6 +18,7 @@ pub mod opinion;
 pub mod order;
 pub mod output;
 pub mod probe;
+pub mod reach;
 pub mod service;
 pub mod supply;
 pub mod verdict;

@@ -46,6 +46,11 @@ fn frames() {
 }
 
 #[test]
+fn networks() {
+    replay("network", targets::network);
+}
+
+#[test]
 fn what_is_packed_is_expanded() {
     let disk = disk("many");
     assert_eq!(sparse::expand(&sparse::pack(&disk)), disk);

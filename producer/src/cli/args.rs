@@ -368,9 +368,10 @@ pub struct JobArgs {
     /// Standard output and standard error together.
     #[arg(long, help_heading = "Limits")]
     pub output: Option<ByteSize>,
-    /// What it may reach.
-    #[arg(long, value_parser = ["none"], default_value = "none", help_heading = "Limits")]
-    pub network: String,
+    /// What it may reach over TCP: none, or allow=HOST[:PORT],… (names, *.names or addresses), as far as
+    /// the setting worker.network_allow covers it.
+    #[arg(long, value_name = "NETWORK", default_value = "none", help_heading = "Limits")]
+    pub network: Network,
     /// The image: NAME or NAME@sha256:DIGEST.
     #[arg(long)]
     pub image: Option<ImageRef>,
@@ -410,7 +411,7 @@ impl JobArgs {
     /// Puts what was given into `submission`. Files are laid in later: they may be large, or not text.
     pub fn apply(&self, submission: &mut Submission) {
         submission.limits = self.limits();
-        submission.network = Network::None;
+        submission.network.clone_from(&self.network);
         submission.image.clone_from(&self.image);
         submission.scenario.clone_from(&self.scenario);
         submission.priority = self.priority;

@@ -1,11 +1,14 @@
 //! An evaluation as people read it: the verdict first, then what it rests on, then where the time went.
 
 use evalfleet_proto::evaluation::{Evaluation, Output};
+use evalfleet_proto::network::Contact;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Effects that a report lists; the document has them all.
 const EFFECTS_MAX: usize = 20;
+/// Contacts that a report lists.
+const CONTACTS_MAX: usize = 10;
 
 /// The report of one evaluation, a few lines without a trailing newline.
 pub fn report(evaluation: &Evaluation) -> String {
@@ -17,6 +20,7 @@ pub fn report(evaluation: &Evaluation) -> String {
         let _ = write!(text, "\n  warning: {warning}");
     }
     effects(evaluation, &mut text);
+    network(evaluation, &mut text);
     for artifact in evaluation.artifacts.iter().filter(|artifact| artifact.error.is_some()) {
         let why = artifact.error.as_deref().unwrap_or_default();
         let _ = write!(text, "\n  not kept: {}: {why}", artifact.path);
@@ -106,6 +110,39 @@ fn plain(words: &str) -> String {
     words.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
+fn network(evaluation: &Evaluation, text: &mut String) {
+    let listed: u64 = evaluation.network.iter().map(|contact| contact.attempts).sum();
+    let count = listed + evaluation.network_omitted;
+    if count == 0 {
+        return;
+    }
+    let contacts: Vec<_> = evaluation.network.iter().take(CONTACTS_MAX).map(contact).collect();
+    let _ = write!(text, "\n  network: {count} attempts: {}", contacts.join(", "));
+    if evaluation.network.len() > CONTACTS_MAX || evaluation.network_omitted > 0 {
+        text.push_str(", …");
+    }
+}
+
+/// `tcp pypi.org:443 refused ×3`.
+fn contact(contact: &Contact) -> String {
+    let mut text = contact.protocol.as_str().to_owned();
+    if let Some(who) = contact.name.as_ref().or(contact.destination.as_ref()) {
+        match contact.port {
+            Some(port) if who.contains(':') => _ = write!(text, " [{who}]:{port}"),
+            Some(port) => _ = write!(text, " {who}:{port}"),
+            None => _ = write!(text, " {who}"),
+        }
+    }
+    text.push_str(if contact.allowed { " allowed" } else { " refused" });
+    if let Some(error) = &contact.error {
+        let _ = write!(text, " ({error})");
+    }
+    if contact.attempts > 1 {
+        let _ = write!(text, " ×{}", contact.attempts);
+    }
+    text
+}
+
 /// A duration with three digits that matter.
 pub fn short(took: Duration) -> String {
     let ms = took.as_secs_f64() * 1000.0;
@@ -171,6 +208,21 @@ pub(crate) mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_report_says_what_was_tried_to_be_reached() {
+        let mut evaluation = sample();
+        assert!(!report(&evaluation).contains("network"));
+        evaluation.network = serde_json::from_str(
+            r#"[{"protocol": "tcp", "destination": "93.184.216.34", "port": 443, "name": null, "attempts": 3, "allowed": false},
+                {"protocol": "dns", "destination": null, "port": null, "name": "example.com", "attempts": 1, "allowed": false},
+                {"protocol": "tcp", "destination": "::1", "port": 80, "name": null, "attempts": 1, "allowed": true, "error": "gone"}]"#,
+        )
+        .unwrap();
+        let text = report(&evaluation);
+        let expected = "network: 5 attempts: tcp 93.184.216.34:443 refused ×3, dns example.com refused, tcp [::1]:80 allowed (gone)";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -217,6 +217,8 @@ fn evaluation(job: &Job, status: Status, cause: Option<Cause>) -> Evaluation {
         stderr: Output::default(),
         effects: Vec::new(),
         effects_omitted: 0,
+        network: Vec::new(),
+        network_omitted: 0,
         processes_left: 0,
         processes_left_names: Vec::new(),
         artifacts: Vec::new(),

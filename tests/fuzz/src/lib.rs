@@ -4,4 +4,4 @@ mod sparse;
 mod targets;
 
 pub use sparse::{expand, pack};
-pub use targets::{disk, frames};
+pub use targets::{disk, frames, network};

@@ -90,6 +90,11 @@ fn entry(path: &str, kind: Kind, content: &str) -> Entry {
     }
 }
 
+/// Has a gateway take what a guest sends.
+pub fn network(data: &[u8]) {
+    evalfleet_worker::vm::net::swallow(data);
+}
+
 /// Takes frames out of bytes, all at once and cut to pieces.
 pub fn frames(data: &[u8]) {
     let Some((cut, data)) = data.split_first() else { return };

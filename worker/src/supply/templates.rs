@@ -162,7 +162,7 @@ impl Templates {
         match error {
             Error::NotClean(_) | Error::Qmp { .. } | Error::Agent(_) => open.strikes += 1,
             // No word about the template: a full disk, a busy host.
-            Error::Host { .. } | Error::TimedOut { .. } | Error::Qemu(_) => {}
+            Error::Host { .. } | Error::TimedOut { .. } | Error::Qemu(_) | Error::Jail(_) => {}
         }
         if open.strikes >= STRIKES {
             open.strikes = 0;

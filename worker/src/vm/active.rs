@@ -3,6 +3,7 @@
 use super::agent::{Agent, Voice};
 use super::clone::ResetProof;
 use super::metrics::{self, Usage};
+use super::net::{Link, Policy, Tally};
 use super::process::Process;
 use super::qmp::{DiskCounters, Qmp};
 use super::template::Template;
@@ -142,6 +143,7 @@ pub struct Active {
     process: Process,
     qmp: Qmp,
     agent: Agent,
+    net: Link,
     scratch: PathBuf,
     template: Arc<Template>,
     proof: ResetProof,
@@ -170,6 +172,8 @@ pub struct Spent {
     pub disk_written: u64,
     /// Growth of its scratch disk.
     pub disk_growth: u64,
+    /// What the guest tried to reach.
+    pub network: Tally,
     /// From the start of the subject to its end.
     pub wall: Duration,
     /// What stopping it took.
@@ -188,17 +192,20 @@ pub struct Halt {
 }
 
 impl Active {
+    #[expect(clippy::too_many_arguments, reason = "all the parts of a VM, handed on as they are")]
     pub(super) fn new(
         process: Process,
         qmp: Qmp,
         agent: Agent,
+        net: Link,
         scratch: PathBuf,
         template: Arc<Template>,
         proof: ResetProof,
         at_claim: Books,
     ) -> Self {
+        net.begin(Policy::default());
         let wall = Duration::ZERO;
-        Self { process, qmp, agent, scratch, template, proof, at_claim, memory_peak: 0, wall }
+        Self { process, qmp, agent, net, scratch, template, proof, at_claim, memory_peak: 0, wall }
     }
 
     /// The number of its QEMU, as this host counts processes.
@@ -219,6 +226,11 @@ impl Active {
     /// The template it is a clone of.
     pub fn template(&self) -> &Arc<Template> {
         &self.template
+    }
+
+    /// Lets the guest reach what `policy` allows; before this, it may reach nothing.
+    pub fn permit(&mut self, policy: Policy) {
+        self.net.begin(policy);
     }
 
     /// Lays one file into the guest.
@@ -426,6 +438,7 @@ impl Active {
             sparse::allocated(&self.scratch).map_err(Error::host("looking at the scratch disk"))?;
         Ok(Spent {
             synced,
+            network: self.net.end(),
             used: Usage {
                 cpu_user: used.cpu_user.saturating_sub(from.cpu_user),
                 cpu_system: used.cpu_system.saturating_sub(from.cpu_system),

@@ -2,11 +2,14 @@
 
 use super::active::{self, Active, Books};
 use super::agent::Agent;
+use super::net::Link;
 use super::process::Process;
+use super::qemu::NET_SOCKET;
 use super::qmp::Qmp;
 use super::template::{Template, connect, hello};
 use super::{Error, proof, sparse};
-use evalfleet_proto::guest::{FromGuest, Run, ToGuest};
+use evalfleet_proto::guest::{FromGuest, Hello, Run, ToGuest};
+use evalfleet_proto::ids::Sha256;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +36,7 @@ pub struct Clean {
     process: Process,
     qmp: Qmp,
     agent: Agent,
+    net: Link,
     scratch: PathBuf,
     template: Arc<Template>,
     proof: ResetProof,
@@ -46,6 +50,7 @@ pub(super) struct Fresh {
     process: Process,
     qmp: Qmp,
     agent: Agent,
+    net: Link,
     scratch: PathBuf,
     proof: ResetProof,
     books: Books,
@@ -62,9 +67,9 @@ impl Clean {
         name: &str,
         limit: Duration,
     ) -> Result<Self, Error> {
-        let Fresh { process, qmp, agent, scratch, proof, books, touched: _ } =
+        let Fresh { process, qmp, agent, net, scratch, proof, books, touched: _ } =
             Self::from_template(&template, run_dir, name, limit).await?;
-        Ok(Self { process, qmp, agent, scratch, template, proof, books })
+        Ok(Self { process, qmp, agent, net, scratch, template, proof, books })
     }
 
     pub(super) async fn from_template(
@@ -117,13 +122,13 @@ impl Clean {
         let resume = async {
             self.qmp.cont().await?;
             // It slept: its clock stood, and what randomness it drew ahead is no longer fresh.
-            greet(&mut self.agent, "job").await
+            greet(&mut self.agent, hello("job".to_owned())).await
         };
         timeout(limit, resume)
             .await
             .unwrap_or(Err(Error::TimedOut { what: "waking a clean VM", seconds: limit.as_secs() }))?;
-        let Self { process, qmp, agent, scratch, template, proof, books } = self;
-        Ok(Active::new(process, qmp, agent, scratch, template, proof, books))
+        let Self { process, qmp, agent, net, scratch, template, proof, books } = self;
+        Ok(Active::new(process, qmp, agent, net, scratch, template, proof, books))
     }
 
     /// Ends it unused.
@@ -143,10 +148,13 @@ impl Fresh {
         sparse::copy(&template.scratch(), &scratch).map_err(Error::host("copying the scratch disk"))?;
         let mut process = template.start_clone(&scratch, run_dir).await?;
         let (qmp, mut agent) = connect(&mut process, limit).await?;
+        let net = Link::attach(&process.socket(NET_SOCKET)).await?;
         template.load(&qmp, limit).await?;
         let (pages_checked, touched) = prove(process.pid(), template, begun)?;
         qmp.cont().await?;
-        greet(&mut agent, name).await?;
+        let first = hello(name.to_owned());
+        let first = Hello { mac: Some(mac(&first.nonce)), ..first };
+        greet(&mut agent, first).await?;
         for argv in &template.scenario().rewarm {
             active::quick_run(
                 &mut agent,
@@ -156,16 +164,26 @@ impl Fresh {
             .await?;
         }
         // Once more, so that nothing of the warming is under way in the agent when the guest is paused.
-        let nonce = greet(&mut agent, name).await?;
+        let nonce = greet(&mut agent, hello(name.to_owned())).await?;
         qmp.stop().await?;
         let books = Books::read(&process, &qmp, &template.ram(), &scratch).await?;
         let proof = ResetProof { nonce, pages_checked, took: begun.elapsed() };
-        Ok(Self { process, qmp, agent, scratch, proof, books, touched })
+        Ok(Self { process, qmp, agent, net, scratch, proof, books, touched })
     }
 
     pub(super) async fn destroy(self) -> Result<(), Error> {
         self.process.kill().await
     }
+}
+
+/// A hardware address of the clone's own, out of its nonce: locally administered, for one device. No two
+/// VMs share a link, but programs make identities of it.
+fn mac(nonce: &str) -> [u8; 6] {
+    let mut mac = [0x02, 0, 0, 0, 0, 0];
+    let hash = Sha256::of(nonce.as_bytes()).to_string();
+    // What is not of this form stays 0: an address that is merely not its own.
+    let _ = hex::decode_to_slice(&hash[..10], &mut mac[1..]);
+    mac
 }
 
 /// Compares the clone's memory with its template's; the sample differs from clone to clone. The first
@@ -184,8 +202,7 @@ fn prove(pid: u32, template: &Template, begun: Instant) -> Result<(u32, Option<B
 
 /// Wakes the guest and checks that it is this one, that its clock is right and that it draws its own
 /// random numbers.
-pub(super) async fn greet(agent: &mut Agent, name: &str) -> Result<String, Error> {
-    let hello = hello(name.to_owned());
+pub(super) async fn greet(agent: &mut Agent, hello: Hello) -> Result<String, Error> {
     let (nonce, clock_ns) = (hello.nonce.clone(), hello.clock_ns);
     agent.voice.say(&ToGuest::Hello(hello)).await?;
     let awake = loop {

@@ -22,6 +22,7 @@ pub mod frames;
 pub mod jail;
 mod metrics;
 mod names;
+pub mod net;
 mod process;
 mod proof;
 mod qemu;

@@ -5,6 +5,7 @@
 
 use super::jail::Jail;
 use super::strategy::Strategy;
+use evalfleet_proto::network::link;
 use evalfleet_proto::units::ByteSize;
 use evalfleet_service::settings;
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,7 @@ pub(super) enum Role {
 /// than 107 bytes, and a state directory may lie deep.
 pub(super) const QMP_SOCKET: &str = "qmp";
 pub(super) const AGENT_SOCKET: &str = "agent";
+pub(super) const NET_SOCKET: &str = "net";
 /// The name of the console's buffer.
 pub(super) const CONSOLE: &str = "console";
 /// Names of the two disks.
@@ -163,6 +165,11 @@ impl Machine {
         }
         let port = evalfleet_proto::guest::PORT_NAME;
         line.text("-device", format!("virtserialport,bus=serial0.0,nr=1,chardev=agent,name={port}"));
+        // The only way out leads to the worker, which serves the other end (`vm/net`). No boot from it.
+        line.text("-netdev", format!("stream,id=net0,server=on,addr.type=unix,addr.path={NET_SOCKET}"));
+        let (bus, mac, rom) =
+            (self.bus(), mac(link::GUEST_MAC), if self.bus() == "pci" { ",romfile=" } else { "" });
+        line.text("-device", format!("virtio-net-{bus},netdev=net0,mac={mac},guest_announce=off{rom}"));
         line.text("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"));
         line.0
     }
@@ -212,6 +219,10 @@ impl Machine {
 /// Whether QEMU would take `path` as one value of an option list.
 pub(super) fn check_path(path: &Path) -> bool {
     path.to_str().is_some_and(|text| !text.contains(','))
+}
+
+fn mac(address: [u8; 6]) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 struct Line(Vec<OsString>);
@@ -278,6 +289,14 @@ mod tests {
             let (template, clone) = (line_of(Role::Template, strategy), line_of(Role::Clone, strategy));
             assert_eq!(devices(&template), devices(&clone));
         }
+    }
+
+    #[test]
+    fn the_only_network_is_a_socket_of_the_workers() {
+        let line = line(Role::Clone);
+        let nets: Vec<_> = line.windows(2).filter(|pair| pair[0] == "-netdev").map(|pair| &pair[1]).collect();
+        assert_eq!(nets, ["stream,id=net0,server=on,addr.type=unix,addr.path=net"]);
+        assert!(!line.iter().any(|word| ["-net", "-nic"].contains(&word.as_str())));
     }
 
     #[test]

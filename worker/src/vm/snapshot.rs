@@ -7,8 +7,9 @@
 
 use super::agent::Agent;
 use super::jail::Needs;
+use super::net::Link;
 use super::process::Process;
-use super::qemu::{Role, SCRATCH_NODE};
+use super::qemu::{NET_SOCKET, Role, SCRATCH_NODE};
 use super::qmp::Qmp;
 use super::template::{self, REST, SYNC_TIMEOUT, Template, Timeouts};
 use super::{Error, active, clone};
@@ -29,6 +30,7 @@ pub struct Snapshot {
     process: Process,
     qmp: Qmp,
     agent: Agent,
+    _net: Link,
 }
 
 impl Snapshot {
@@ -46,6 +48,7 @@ impl Snapshot {
         let needs = Needs { read: vec![parts.kernel, parts.initrd, parts.root], ..Needs::default() };
         let mut process = Process::start(machine, arguments, run_dir, needs).await?;
         let (qmp, mut agent) = template::connect(&mut process, limits.reset).await?;
+        let net = Link::attach(&process.socket(NET_SOCKET)).await?;
         qmp.cont().await?;
         agent.voice.say(&ToGuest::Hello(template::hello("snapshot".to_owned()))).await?;
         let late = Error::TimedOut { what: "the boot of a snapshot", seconds: limits.boot.as_secs() };
@@ -57,7 +60,7 @@ impl Snapshot {
         tokio::time::sleep(REST).await;
         qmp.stop().await?;
         qmp.save_snapshot(SCRATCH_NODE, TAG, limits.boot).await?;
-        Ok(Self { process, qmp, agent })
+        Ok(Self { process, qmp, agent, _net: net })
     }
 
     /// Takes it back, wakes it, and waits for its agent.
@@ -67,7 +70,8 @@ impl Snapshot {
     pub async fn reset(&mut self, limit: Duration) -> Result<(), Error> {
         self.qmp.load_snapshot(SCRATCH_NODE, TAG, limit).await?;
         self.qmp.cont().await?;
-        let awake = timeout(limit, clone::greet(&mut self.agent, "snapshot")).await;
+        let awake =
+            timeout(limit, clone::greet(&mut self.agent, template::hello("snapshot".to_owned()))).await;
         awake
             .unwrap_or(Err(Error::TimedOut { what: "waking a snapshot", seconds: limit.as_secs() }))
             .map(drop)

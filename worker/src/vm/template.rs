@@ -9,8 +9,9 @@ use super::agent::Agent;
 use super::clone::Clean;
 use super::effects::Before;
 use super::jail::{self, Needs};
+use super::net::Link;
 use super::process::Process;
-use super::qemu::{AGENT_SOCKET, ANONYMOUS_RAM, Machine, Parts, QMP_SOCKET, Role, check_path};
+use super::qemu::{AGENT_SOCKET, ANONYMOUS_RAM, Machine, NET_SOCKET, Parts, QMP_SOCKET, Role, check_path};
 use super::qmp::Qmp;
 use super::{Error, active, sparse, upper};
 use evalfleet_images::manifest::Part;
@@ -314,6 +315,7 @@ impl Template {
         };
         let mut process = Process::start(&self.machine, arguments, &run_dir, needs).await?;
         let (qmp, mut agent) = connect(&mut process, timeouts.reset).await?;
+        let _net = Link::attach(&process.socket(NET_SOCKET)).await?;
         qmp.cont().await?;
         agent.voice.say(&ToGuest::Hello(hello("template".to_owned()))).await?;
         let booted = timeout(timeouts.boot, booted(&qmp, &mut agent)).await;
@@ -499,6 +501,7 @@ pub(super) fn hello(hostname: String) -> Hello {
         nonce,
         clock_ns: now.as_nanos() as u64,
         entropy: entropy[..48].to_vec(),
+        mac: None,
     }
 }
 
@@ -523,7 +526,7 @@ pub(super) async fn booted(qmp: &Qmp, agent: &mut Agent) -> Result<(), Error> {
 fn digest(image: &Image, scenario: &Scenario, machine: &Machine, qemu: &str) -> Sha256 {
     let made_of = serde_json::json!({
         "image": image.manifest.digest.to_string(), "scenario": scenario.name,
-        "setup": scenario.setup, "warm": scenario.warm, "machine": machine, "qemu": qemu, "form": 3,
+        "setup": scenario.setup, "warm": scenario.warm, "machine": machine, "qemu": qemu, "form": 4,
     });
     Sha256::of(made_of.to_string().as_bytes())
 }
