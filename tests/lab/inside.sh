@@ -55,8 +55,8 @@ kvm() {
 environment() {
     export EVALFLEET_QEMU__BOOT_TIMEOUT=$((180 * PATIENCE))s EVALFLEET_QEMU__RESET_TIMEOUT=$((30 * PATIENCE))s
     export EVALFLEET_STATE__DIR="$PWD/target/lab-state" EVALFLEET_IMAGES__DIR="$PWD/target/images" EVALFLEET_QEMU__SNAPSHOT_DIR="$PWD/target/templates"
-    # No fallback: a VM that does not stand under KVM fails its trial.
-    export EVALFLEET_TEST_ACCELERATOR=kvm EVALFLEET_TEST_PATIENCE=$PATIENCE
+    # No fallback: a VM that does not stand under KVM, or in less than a whole jail, fails its trial.
+    export EVALFLEET_TEST_PATIENCE=$PATIENCE EVALFLEET_TEST_SETTINGS='QEMU__ACCELERATOR=kvm QEMU__JAIL=required'
 }
 
 # alone SECONDS COMMAND: as a service of its own, whose cgroup is its own to divide.

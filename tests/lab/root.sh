@@ -30,7 +30,7 @@ mirror() {
 # mmdebstrap's user namespace, so everything goes to the root's own /tmp/lab and is carried out from there.
 finish() {
     local root=$1
-    printf 'MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n' > "$root/etc/initramfs-tools/conf.d/lab"
+    printf 'MODULES=list\nCOMPRESS=gzip\n' > "$root/etc/initramfs-tools/conf.d/lab"
     printf '%s\n' $LAB_DRIVERS >> "$root/etc/initramfs-tools/modules"
     chroot "$root" update-initramfs -u >&2
     printf 'lab\n' > "$root/etc/hostname"

@@ -215,9 +215,8 @@ pub fn patience() -> u32 {
     named.map_or(1, |text| text.parse().expect("EVALFLEET_TEST_PATIENCE is a number"))
 }
 
-/// Settings that the machine around the tests asks for: longer time limits, and with
-/// `EVALFLEET_TEST_ACCELERATOR` an accelerator from which there is no falling back; with
-/// `EVALFLEET_TEST_QEMU` another QEMU.
+/// Settings that the machine around the tests asks for: longer time limits, and whatever `EVALFLEET_TEST_SETTINGS`
+/// lists, such as `QEMU__ACCELERATOR=kvm`, from which there is no falling back, or `QEMU__BINARY=…`.
 fn conditions() -> Vec<(String, String)> {
     let mut conditions = Vec::new();
     if patience() != 1 {
@@ -225,12 +224,11 @@ fn conditions() -> Vec<(String, String)> {
             conditions.push((format!("EVALFLEET_QEMU__{name}"), format!("{}s", seconds * patience())));
         }
     }
-    if let Ok(accelerator) = std::env::var("EVALFLEET_TEST_ACCELERATOR") {
-        conditions.push(("EVALFLEET_QEMU__ACCELERATOR".to_owned(), accelerator));
-    }
-    if let Ok(binary) = std::env::var("EVALFLEET_TEST_QEMU") {
-        conditions.push(("EVALFLEET_QEMU__BINARY".to_owned(), binary));
-    }
+    let asked = std::env::var("EVALFLEET_TEST_SETTINGS").unwrap_or_default();
+    conditions.extend(asked.split_whitespace().map(|pair| {
+        let (name, value) = pair.split_once('=').expect("EVALFLEET_TEST_SETTINGS lists SECTION__KEY=VALUE");
+        (format!("EVALFLEET_{name}"), value.to_owned())
+    }));
     conditions
 }
 

@@ -1,13 +1,18 @@
 //! A VM runs under what its label says: told by the guest's own kernel, which nobody told our label.
 
 use super::Test;
+use evalfleet_service::settings::Accelerator;
 
 pub(crate) const ALL: &[(&str, Test)] =
     &[("accelerator::the_guest_runs_under_what_its_label_says", |yard| {
         let label = yard.template().machine().accelerator.as_str();
-        if let Ok(wanted) = std::env::var("EVALFLEET_TEST_ACCELERATOR") {
-            assert_eq!(label, wanted, "there is no falling back");
-        }
+        let wanted = yard.settings().qemu.accelerator;
+        let fits = match wanted {
+            Accelerator::Auto => true,
+            Accelerator::Kvm => label == "kvm",
+            Accelerator::Tcg => label == "tcg",
+        };
+        assert!(fits, "{label}, where {wanted:?} was asked for: there is no falling back");
         let mut active = yard.claim();
         // KVM offers its guests a clock of its own, which a guest kernel takes up only where it finds KVM beneath it.
         let clocks = "cat /sys/devices/system/clocksource/clocksource0/available_clocksource";
