@@ -3,8 +3,8 @@
 #
 #   kvm      the kernel's KVM on (emulated) SVM, and the cgroup v2 controllers
 #   probe    evalfleet-worker probe: a template boots, is frozen, cloned and proved; it must say kvm
-#   trials   the VM trials of tests/vm under KVM, which is asserted by their own labels and by every template's record
 #   service  a worker as deploy/systemd/ starts it, without root, on a real broker: one job, in a jail that lacks nothing
+#   trials   the VM trials of tests/vm under KVM, which is asserted by their own labels and by every template's record
 set -u
 payload=$(dirname "$0")
 . "$payload/settings"
@@ -79,8 +79,10 @@ probe() {
 
 trials() {
     environment
+    # Whatever happens, time is left for the summary.
+    left=$((LIMIT_SECONDS - $(cut -d. -f1 /proc/uptime) - 60))
     # shellcheck disable=SC2086 # no word where no trial is named
-    alone 3600 "$PWD/target/debug/deps/vm" --test-threads=1 ${TRIALS:+"$TRIALS"}
+    alone "$left" "$PWD/target/debug/deps/vm" --test-threads=1 ${TRIALS:+"$TRIALS"}
     code=$?
     labels=$(cat target/templates/*/template.json | tr -d ' \n' | grep -o '"accelerator":"[a-z]*"' | sort | uniq -c)
     echo "  templates:$labels"
@@ -145,8 +147,8 @@ echo "lab: up after $(cut -d' ' -f1 /proc/uptime) s: Linux $(uname -r), $(qemu-s
 echo
 step kvm kvm
 step probe probe
-step trials trials
 step service service
+step trials trials
 echo "summary, under KVM in the lab, after $(now) s:"
 printf '%s' "${summary:-}"
 if [ -z "$failed" ]; then echo "verdict: passed"; else echo "verdict: failed"; fi

@@ -56,7 +56,7 @@ payload() {
     rm -rf "$tree"
     mkdir -p "$tree/checkout/target/debug/deps" "$tree/checkout/target/images" "$tree/checkout/target/x86_64-unknown-linux-gnu/guest"
     cp tests/lab/inside.sh "$tree/"
-    printf 'CHECKOUT=%q\nONLY=%q\nTRIALS=%q\n' "$PWD" "$only" "$trials" > "$tree/settings"
+    printf 'CHECKOUT=%q\nONLY=%q\nTRIALS=%q\nLIMIT_SECONDS=%q\n' "$PWD" "$only" "$trials" "$LIMIT_SECONDS" > "$tree/settings"
     cp -r vm-images deploy "$tree/checkout/"
     cp "${EVALFLEET_AGENT:-target/x86_64-unknown-linux-gnu/guest/evalfleet-guest}" "$tree/checkout/target/x86_64-unknown-linux-gnu/guest/"
     local program

@@ -1,6 +1,6 @@
 //! Every strategy gives a VM that is clean, is itself, and whose effects can be read.
 //!
-//! Another QEMU can be put to the same trials: `EVALFLEET_TEST_QEMU=/path/to/qemu-system-x86_64`. Those
+//! Another QEMU can be put to the same trials: `EVALFLEET_TEST_SETTINGS='QEMU__BINARY=/path'`. Those
 //! that its version cannot serve soundly must be refused then.
 
 use super::Test;
