@@ -7,7 +7,8 @@
 #   tests/lab/lab.sh --trials reset::     of the VM trials only those whose names contain this
 #
 # Everything lives in target/lab. The root disk is made once and never written to by a run; evalfleet itself
-# comes on a second disk, made anew each time. Exit code: 0 passed, 1 something failed, 3 the lab itself did.
+# comes on a second disk, made anew each time. Exit code: 0 passed, 1 something failed, 3 the lab
+# itself did, or had no time for all of it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -137,6 +138,7 @@ if [ -z "$only$trials" ] && [ -n "$verdict" ]; then
 fi
 case $verdict in
     passed) exit 0 ;;
+    incomplete) say "no time was left for all of it: LAB_LIMIT_SECONDS=$((LIMIT_SECONDS * 2)) gives more"; exit "$INFRASTRUCTURE" ;;
     '') say "no verdict: the end of the console, $WORK/console:"; tail -5 "$WORK/console" >&2 || true; exit "$INFRASTRUCTURE" ;;
     *) exit 1 ;;
 esac
