@@ -45,6 +45,8 @@ impl Ether {
             self.guest = frame.src_addr();
         }
         match frame.ethertype() {
+            // smoltcp looks at a packet's first byte without asking whether there is one.
+            EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 if frame.payload().is_empty() => Carried::Other,
             EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => Carried::Ip(frame.payload()),
             EthernetProtocol::Arp => {
                 self.answer(frame.payload());
