@@ -237,15 +237,21 @@ fn a_full_host_disk_is_ours_and_the_jobs_stay(yard: &Yard) {
     shift.end();
 }
 
+/// Finds the instruction after the system call in which process 1 waits; while it runs it is in none.
+const WHERE_THE_AGENT_WAITS: &str = "call = []\n\
+while len(call) < 3:\n    \
+    time.sleep(0.02)\n    \
+    call = open('/proc/1/syscall').read().split()\n\
+at = int(call[-1], 16)\n";
+
 /// A job that overwrites what process 1 executes next.
 fn agent_overwritten(code: &[u8]) -> Submission {
     let python = format!(
-        "import sys\n\
-         at = int(open('/proc/1/syscall').read().split()[-1], 16)\n\
+        "import time\n\
+         {WHERE_THE_AGENT_WAITS}\
          with open('/proc/1/mem', 'r+b', 0) as memory:\n    \
              memory.seek(at)\n    \
              memory.write(bytes({code:?}))\n\
-         import time\n\
          time.sleep(60)\n"
     );
     Submission::command(["python3", "-c", &python])
@@ -262,7 +268,7 @@ fn agent_says(frame: &[u8]) -> Submission {
          # mov eax, 1; mov edi, port; lea rsi, [rip + 9]; mov edx, length; syscall; jmp to the begin\n\
          code = b'\\xb8\\x01\\0\\0\\0' + b'\\xbf' + struct.pack('<I', port) + b'\\x48\\x8d\\x35\\x09\\0\\0\\0'\n\
          code += b'\\xba' + struct.pack('<I', len(frame)) + b'\\x0f\\x05' + b'\\xeb\\xe6' + frame\n\
-         at = int(open('/proc/1/syscall').read().split()[-1], 16)\n\
+         {WHERE_THE_AGENT_WAITS}\
          with open('/proc/1/mem', 'r+b', 0) as memory:\n    \
              memory.seek(at)\n    \
              memory.write(code)\n\

@@ -18,6 +18,8 @@ const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 /// How much of a console or an error goes into the evidence.
 const TEXT_MAX: usize = 1000;
+/// How a kernel's last words begin.
+const PANIC: &str = "Kernel panic";
 
 /// What is to be said of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,7 +232,13 @@ fn bytes(size: u64) -> String {
     }
 }
 
+/// What a console says of its end: from the kernel's last words on, or else its last lines.
 fn tail(console: &str) -> &str {
+    if let Some(at) = console.rfind(PANIC) {
+        let to = console.len().min(at + TEXT_MAX);
+        let to = (at..=to).rev().find(|to| console.is_char_boundary(*to)).unwrap_or(at);
+        return console[at..to].trim();
+    }
     let from = console.len().saturating_sub(TEXT_MAX);
     let from = (from..=console.len()).find(|at| console.is_char_boundary(*at)).unwrap_or(console.len());
     console[from..].trim()
@@ -321,6 +329,14 @@ mod tests {
         let verdict = judge(&ending, &Limits::default(), Seen::default());
         assert_eq!((verdict.status, verdict.cause), (Status::Crashed, Some(Cause::Subject)));
         assert_eq!(verdict.evidence.len(), 2);
+    }
+
+    #[test]
+    fn a_panics_reason_comes_before_its_trace() {
+        let console = format!("boot\nKernel panic - not syncing: why\n{}", "trace\n".repeat(1000));
+        assert!(tail(&console).starts_with("Kernel panic - not syncing: why"));
+        assert!(tail(&console).len() <= TEXT_MAX);
+        assert!(tail(&"x\n".repeat(1000)).len() <= TEXT_MAX);
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl Supply {
         // What a killed predecessor of the same name left; its QEMUs died with it.
         let _ = std::fs::remove_dir_all(&vms_dir);
         std::fs::create_dir_all(&vms_dir).map_err(Error::host(format!("making {}", vms_dir.display())))?;
+        // Emulation asks for huge pages for its translations: a spare would hold all that may be, not what is.
+        // Every process that this one starts inherits it.
+        if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+            tracing::debug!(%error, "QEMU may take huge pages");
+        }
         let templates = Arc::new(Templates::new(settings, Jail::find(&settings.qemu, &vms_dir)?));
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
         let (tell, status) = watch::channel(Status::default());

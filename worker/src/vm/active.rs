@@ -311,7 +311,14 @@ impl Active {
         if self.process.was_killed().await {
             return Err(Error::Qemu("was killed by somebody on the host".to_owned()));
         }
-        self.template.changed().map_or(Ok(()), |why| Err(Error::NotClean(why)))
+        if let Some(why) = self.template.changed() {
+            return Err(Error::NotClean(why));
+        }
+        // It runs, and we cannot look at it.
+        match sample(&self.process, &self.template.ram(), &self.scratch) {
+            Err(error) if self.process.ended().is_none() => Err(error),
+            Err(_) | Ok(_) => Ok(()),
+        }
     }
 
     async fn watch(

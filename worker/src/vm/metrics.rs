@@ -69,7 +69,8 @@ fn private_bytes(smaps: &str, file: &str) -> Option<u64> {
     for line in smaps.lines() {
         let first = line.split_ascii_whitespace().next()?;
         if !first.ends_with(':') {
-            ours = line.ends_with(file);
+            // A mapping outlives its file's name.
+            ours = line.strip_suffix(" (deleted)").unwrap_or(line).ends_with(file) || line.ends_with(file);
         } else if ours && first == "Private_Dirty:" {
             let pages: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
             kib = Some(kib.unwrap_or(0) + pages);
@@ -88,6 +89,7 @@ mod tests {
                      7f20-7f30 rw-p 00000000 00:00 0 [heap]\nPrivate_Dirty: 4000 kB\n\
                      7f30-7f40 rw-p 00001000 fe:00 12 /t/ram\nPrivate_Dirty: 8 kB\n";
         assert_eq!(private_bytes(smaps, "/t/ram"), Some(20 * 1024));
+        assert_eq!(private_bytes(&smaps.replace("/t/ram", "/t/ram (deleted)"), "/t/ram"), Some(20 * 1024));
         assert_eq!(private_bytes(smaps, "/t/other"), None);
     }
 

@@ -4,6 +4,7 @@ use super::Error;
 use futures::StreamExt as _;
 use qapi::futures::{QapiService, QmpStreamTokio};
 use qapi::qmp;
+use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -42,6 +43,31 @@ pub(super) struct DiskCounters {
     pub(super) read_bytes: u64,
     pub(super) written_bytes: u64,
 }
+
+/// `query-blockstats` as far as it is read here: older QEMUs lack some of what the newest one answers.
+#[derive(Debug, Serialize)]
+struct QueryTraffic {}
+
+/// A disk's part of the answer.
+#[derive(Debug, Deserialize)]
+struct DiskTraffic {
+    stats: Traffic,
+}
+
+#[derive(Debug, Deserialize)]
+struct Traffic {
+    rd_bytes: u64,
+    wr_bytes: u64,
+}
+
+impl qapi::Command for QueryTraffic {
+    type Ok = Vec<DiskTraffic>;
+
+    const NAME: &'static str = "query-blockstats";
+    const ALLOW_OOB: bool = false;
+}
+
+impl qmp::QmpCommand for QueryTraffic {}
 
 macro_rules! execute {
     ($self:ident, $name:literal, $command:expr) => {
@@ -225,11 +251,10 @@ impl Qmp {
 
     /// Counts the traffic of the disks together.
     pub(super) async fn disks(&self) -> Result<DiskCounters, Error> {
-        let stats = execute!(self, "query-blockstats", qmp::query_blockstats { query_nodes: None })?;
-        let count = |number: i64| u64::try_from(number).unwrap_or(0);
-        Ok(stats.iter().fold(DiskCounters::default(), |sum, disk| DiskCounters {
-            read_bytes: sum.read_bytes + count(disk.stats.rd_bytes),
-            written_bytes: sum.written_bytes + count(disk.stats.wr_bytes),
+        let disks = execute!(self, "query-blockstats", QueryTraffic {})?;
+        Ok(disks.iter().fold(DiskCounters::default(), |sum, disk| DiskCounters {
+            read_bytes: sum.read_bytes.saturating_add(disk.stats.rd_bytes),
+            written_bytes: sum.written_bytes.saturating_add(disk.stats.wr_bytes),
         }))
     }
 }
