@@ -70,10 +70,9 @@ fn a_kernel_panic_is_the_subjects(yard: &Yard) {
     shift.end();
 }
 
-/// Nothing in the guest gets a turn any more: interrupts are off for good.
+/// The agent spins and answers nothing; the guest's kernel lives. A kernel that hangs is not tried here.
 fn a_guest_that_hangs_is_over_its_time(yard: &Yard) {
     let mut shift = Shift::begin(yard);
-    // Process 1 is the agent: stopped, it answers nothing, and the guest sits there.
     let mut job = shift.job(agent_overwritten(&[0xeb, 0xfe]));
     job.limits.wall = Duration::from_secs(3);
     let report = shift.evaluate(&job);
