@@ -33,13 +33,14 @@ look() {
     have gpg || want gpg "verifies Debian's packages"
     have pgrep || want procps "lets the tests see what runs"
     [ "$(qemu_major || echo 0)" -ge "$QEMU_MAJOR_MIN" ] || want qemu-system-x86 "runs the VMs (version $QEMU_MAJOR_MIN or newer)"
-    have qemu-img || want qemu-utils "makes disks for snapshots"
+    have qemu-img || want qemu-utils "makes disks for snapshots, checks and unpacks imported images"
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || want rabbitmq-server "carries jobs and results"
     [ "$(java_version || echo 0)" -ge "$JAVA_MIN" ] || want default-jre-headless "runs Datomic"
     have mvn || want maven "fetches Datomic from Maven Central"
     have mmdebstrap || want mmdebstrap "builds VM images out of Debian's packages"
     have mkfs.erofs || want erofs-utils "packs the images' roots"
     have mke2fs || PATH="$PATH:/usr/sbin:/sbin" have mke2fs || want e2fsprogs "formats the VMs' disks"
+    have ssh-keygen || want openssh-client "reaches into VMs of imported images"
     have setpriv || want util-linux "lets no image build outlive its maker"
     have xz || want xz-utils "unpacks kernel modules"
     have cpio || want cpio "reads in a test what the VMs boot from"
@@ -52,7 +53,7 @@ look() {
 
 # Debian 12 itself has QEMU 7.2, in which 9 of 200 clones came up broken; its backports have 10.
 needs_backports() {
-    [[ " ${packages[*]} " == *" qemu-system-x86 "* ]] || return 1
+    [[ " ${packages[*]} " == *" qemu-"* ]] || return 1
     [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = bookworm ] || return 1
     ! grep -rqs bookworm-backports /etc/apt/sources.list /etc/apt/sources.list.d
 }
@@ -87,7 +88,7 @@ trap '[ -z "$made" ] || rm -f /usr/sbin/policy-rc.d' EXIT
 EOF
     local qemu=() others=() package
     for package in "${packages[@]}"; do
-        if [ "$package" = qemu-system-x86 ]; then qemu=(qemu-system-x86); else others+=("$package"); fi
+        if [[ "$package" = qemu-* ]]; then qemu+=("$package"); else others+=("$package"); fi
     done
     if [ "${#qemu[@]}" -gt 0 ]; then
         local suite=()

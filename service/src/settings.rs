@@ -4,6 +4,8 @@
 //!
 //! [`Settings::from_layers`] is pure; [`Settings::load`] gathers its layers from the machine.
 
+pub mod network;
+
 use crate::permit::Permit;
 use evalfleet_proto::ids::{ImageRef, Lane};
 use evalfleet_proto::units::{self, ByteSize};
@@ -178,6 +180,9 @@ pub struct Qemu {
     pub reset_timeout: Duration,
     /// Image names and their files.
     pub images: BTreeMap<String, PathBuf>,
+    /// The folder of the user's own file, in which `images` may lie.
+    #[serde(skip)]
+    pub beside: Option<PathBuf>,
 }
 
 /// `qemu.accelerator`
@@ -293,6 +298,7 @@ impl Settings {
         let read = |path: &Path| {
             std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
         };
+        let beside = file.and_then(|path| std::path::absolute(path).ok()?.parent().map(Path::to_owned));
         let file = file.map(read).transpose()?;
         let environment = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         let mut layers = Layers { endpoints: None, file, environment };
@@ -300,7 +306,9 @@ impl Settings {
         if endpoints.exists() {
             layers.endpoints = Some(read(&endpoints)?);
         }
-        Self::from_layers(&layers)
+        let mut settings = Self::from_layers(&layers)?;
+        settings.qemu.beside = beside;
+        Ok(settings)
     }
 
     /// Builds the settings from their layers, without a look at the machine.
@@ -372,6 +380,9 @@ impl Settings {
                 self.qemu.translations_max
             ));
         }
+        if let Err(error) = self.qemu.network.parse::<network::Network>() {
+            wrong.push(format!("qemu.network: {error}"));
+        }
         if self.recorder.batch_count == 0 || self.recorder.batch_count > 1000 {
             wrong.push("recorder.batch_count must be between 1 and 1000".to_owned());
         }
@@ -413,6 +424,27 @@ impl Settings {
     /// The user's EDN file, if there is one.
     pub fn datomic_config(&self) -> Option<&Path> {
         Some(self.datomic.config.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
+impl Qemu {
+    /// How the host reaches into VMs; what does not parse was refused with the settings.
+    pub fn network(&self) -> network::Network {
+        self.network.parse().unwrap_or_default()
+    }
+
+    /// Where the file of a name in `[qemu.images]` may lie, in the order in which it is looked for: beside
+    /// the user's file, in the current folder, among the templates.
+    pub fn image_places(&self, file: &Path) -> Vec<PathBuf> {
+        if file.is_absolute() {
+            return vec![file.to_owned()];
+        }
+        let here = std::env::current_dir().ok();
+        let among = Some(self.snapshot_dir.clone()).filter(|dir| !dir.as_os_str().is_empty());
+        let mut places: Vec<PathBuf> =
+            self.beside.iter().cloned().chain(here).chain(among).map(|dir| dir.join(file)).collect();
+        places.dedup();
+        places
     }
 }
 

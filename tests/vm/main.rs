@@ -1,12 +1,14 @@
 //! One VM at a time, on real QEMU: what a worker's own library does, without a broker.
 //!
 //! `cargo test -p evalfleet-tests --test vm -- NAME` runs the trials whose names contain NAME. Each area
-//! is a module with its own `ALL`; they share one template through [`yard::Yard`]. Those of a `LONG` take minutes:
+//! is a module with its own `ALL`; they share one template through [`yard::Yard`], but for [`foreign`],
+//! which has images of its own. Those of a `LONG` take minutes:
 //! `-- --ignored` runs them.
 
 mod accelerator;
 mod effects;
 mod faults;
+mod foreign;
 mod jail;
 mod limits;
 mod network;
@@ -57,7 +59,14 @@ fn main() -> ExitCode {
     };
     let usual = AREAS.iter().copied().flatten().map(trial(false));
     let long = [scenarios::LONG].into_iter().flatten().map(trial(true));
-    let conclusion = libtest_mimic::run(&arguments, usual.chain(long).collect());
+    let foreign = foreign::LONG.iter().map(|(name, test)| {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        Trial::test(*name, run).with_ignored_flag(true)
+    });
+    let conclusion = libtest_mimic::run(&arguments, usual.chain(foreign).chain(long).collect());
     // Statics are not dropped, an Arc is: what was made is put away.
     drop(shared);
     conclusion.exit_code()

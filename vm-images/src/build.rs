@@ -243,6 +243,7 @@ impl<'a> Build<'a> {
             machine: spec.machine.clone(),
             scenarios: spec.scenarios.clone(),
             tools: self.tools.iter().map(|tool| tool.name.clone()).collect(),
+            foreign: None,
         })
     }
 

@@ -42,6 +42,7 @@ pub mod preconditions;
 pub mod progress;
 
 pub mod build;
+pub mod foreign;
 
 pub use build::{BuildOptions, Built, Work, build};
 pub use index::Index;

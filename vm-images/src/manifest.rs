@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::foreign::Foreign;
 use crate::recipe::{MachineSpec, Scenario};
 
 /// The name of the manifest's file.
@@ -42,11 +43,20 @@ pub enum Part {
     Scratch,
     Index,
     Tools,
+    /// Of a foreign image: its whole disk.
+    Disk,
+    /// What cloud-init is told.
+    Seed,
+    /// The key that may enter.
+    SshKey,
 }
 
 impl Part {
     pub const ALL: [Self; 7] =
         [Self::Kernel, Self::Vmlinux, Self::Initrd, Self::Root, Self::Scratch, Self::Index, Self::Tools];
+
+    /// What a foreign image consists of.
+    pub const FOREIGN: [Self; 4] = [Self::Tools, Self::Disk, Self::Seed, Self::SshKey];
 
     pub fn file_name(self) -> &'static str {
         match self {
@@ -57,12 +67,15 @@ impl Part {
             Self::Scratch => "scratch.ext4",
             Self::Index => "index.jsonl",
             Self::Tools => "tools.json",
+            Self::Disk => "disk.raw",
+            Self::Seed => "seed.img",
+            Self::SshKey => "ssh_key",
         }
     }
 
     /// Whether its digest leaves its holes out, as [`Digest::of_sparse_file`] does.
     pub fn is_sparse(self) -> bool {
-        self == Self::Scratch
+        matches!(self, Self::Scratch | Self::Disk)
     }
 
     /// The digest of the part in `folder`.
@@ -141,6 +154,9 @@ pub struct Manifest {
     pub scenarios: Vec<Scenario>,
     /// The names of its tools; what they take is in `tools.json`.
     pub tools: Vec<String>,
+    /// Of an image that others built: where it came from and how it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Foreign>,
 }
 
 impl Manifest {
@@ -170,6 +186,11 @@ impl Manifest {
     pub fn packages_text(&self) -> String {
         let packages = self.debian.packages.iter();
         packages.map(|package| format!("{} {}\n", package.name, package.version)).collect()
+    }
+
+    /// The parts that an image of this kind has.
+    pub fn parts(&self) -> &'static [Part] {
+        if self.foreign.is_some() { &Part::FOREIGN } else { &Part::ALL }
     }
 
     pub fn scenario(&self, name: &str) -> Option<&Scenario> {

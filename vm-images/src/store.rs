@@ -112,9 +112,9 @@ impl Image {
 
     /// Looks whether every file is there with its size. Costs next to nothing.
     pub fn check(&self) -> Result<(), Error> {
-        for part in Part::ALL {
-            let path = self.path(part);
-            let Some(expected) = self.manifest.files.get(&part) else {
+        for part in self.manifest.parts() {
+            let path = self.path(*part);
+            let Some(expected) = self.manifest.files.get(part) else {
                 return Err(self.damaged(path, "is not in the manifest".to_owned()));
             };
             match fs::metadata(&path) {
@@ -285,7 +285,8 @@ impl Store {
         if folder.exists() {
             // Same digest, same contents: either a new manifest for them, or the repair of a damaged image. One file
             // at a time, the manifest last: at no moment is a file missing, and who has an old one open keeps it.
-            for name in Part::ALL.map(Part::file_name).into_iter().chain(BESIDE) {
+            let parts = manifest.parts().iter().map(|part| part.file_name());
+            for name in parts.chain(BESIDE) {
                 fs::rename(built.join(name), folder.join(name)).map_err(failed(&folder))?;
             }
         } else {

@@ -12,7 +12,7 @@ use crate::verdict::{Seen, Verdict, judge};
 use crate::vm;
 use crate::vm::effects::{self, Expected};
 use crate::vm::net::{Policy, Tally};
-use crate::vm::{Active, Ending, Event, Machine, Spent, Template};
+use crate::vm::{Active, Ending, Event, Machine, Spent, Template, foreign};
 use evalfleet_proto::effect::Effect;
 use evalfleet_proto::evaluation::{
     Artifact, Call, Evaluation, GuestMetrics, Metrics, Output, Provenance, Reset, Timings,
@@ -280,6 +280,10 @@ impl Runner {
         let (disk, template, effects_max) =
             (spent.scratch().to_owned(), spent.template().clone(), self.settings.worker.effects_max);
         let compared = tokio::task::spawn_blocking(move || {
+            if let Some((image, frozen)) = template.foreign_disks() {
+                let found = foreign::effects::compare((&image, &frozen), &disk, &expected, effects_max)?;
+                return Ok((found.effects, found.omitted, found.damaged));
+            }
             let layer = effects::read_upper(&disk)?;
             let (list, omitted) = effects::compare(template.before(), &layer, &expected, effects_max);
             Ok::<_, crate::vm::ext4::Error>((list, omitted, layer.damaged))
@@ -306,9 +310,15 @@ impl Runner {
     }
 
     async fn artifact(&self, spent: &Spent, path: &str) -> Artifact {
-        let (disk, inside) = (spent.scratch().to_owned(), path.to_owned());
-        let read =
-            tokio::task::spawn_blocking(move || effects::read_file(&disk, &inside, ARTIFACT_BYTES_MAX)).await;
+        let (disk, inside, below) =
+            (spent.scratch().to_owned(), path.to_owned(), spent.template().foreign_disks());
+        let read = tokio::task::spawn_blocking(move || match below {
+            Some((image, frozen)) => {
+                foreign::effects::read_file((&image, &frozen), &disk, &inside, ARTIFACT_BYTES_MAX)
+            }
+            None => effects::read_file(&disk, &inside, ARTIFACT_BYTES_MAX),
+        });
+        let read = read.await;
         let failed =
             |why: String| Artifact { path: path.to_owned(), bytes: 0, sha256: None, error: Some(why) };
         let bytes = match read {

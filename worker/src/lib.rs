@@ -14,6 +14,7 @@
 pub mod vm;
 
 pub mod job;
+pub mod named;
 pub mod opinion;
 pub mod order;
 pub mod output;
@@ -22,3 +23,4 @@ pub mod reach;
 pub mod service;
 pub mod supply;
 pub mod verdict;
+pub mod visit;

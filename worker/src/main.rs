@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use evalfleet_broker::{Link, Options};
-use evalfleet_proto::ids::WorkerId;
+use evalfleet_proto::ids::{ImageRef, WorkerId};
 use evalfleet_proto::status::Exit;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
@@ -12,6 +12,7 @@ use evalfleet_worker::job::Runner;
 use evalfleet_worker::probe::probe;
 use evalfleet_worker::service::Service;
 use evalfleet_worker::supply::Supply;
+use evalfleet_worker::visit;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,6 +37,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Opens a shell in a throw-away VM of an imported image, or runs a command there; `evalfleet image ssh`
+    /// calls it.
+    Ssh {
+        /// The image.
+        image: ImageRef,
+        /// The command.
+        #[arg(last = true)]
+        argv: Vec<String>,
+    },
 }
 
 #[tokio::main]
@@ -43,6 +53,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let body = async |settings| match arguments.command {
         Some(Command::Probe { .. }) => report_probe(&settings).await,
+        Some(Command::Ssh { image, argv }) => Box::pin(visit::visit(&settings, &image, &argv)).await,
         None => work(Arc::new(settings)).await,
     };
     part::run(arguments.config.as_deref(), body).await

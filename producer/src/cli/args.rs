@@ -289,6 +289,17 @@ pub enum TopologyCommand {
     Declare,
 }
 
+/// What an imported image is reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Channel {
+    /// Whichever answers first.
+    Auto,
+    /// An sshd.
+    Ssh,
+    /// The QEMU guest agent.
+    Qga,
+}
+
 /// `image`
 #[derive(Debug, Clone, Subcommand)]
 pub enum ImageCommand {
@@ -307,6 +318,38 @@ pub enum ImageCommand {
         /// Build everything anew: Debian's packages may be newer.
         #[arg(long)]
         force: bool,
+    },
+    /// Import a qcow2 or raw disk of your own: a cloud image with sshd and cloud-init, or with the QEMU guest
+    /// agent. Boots it once to find which.
+    #[command(after_help = "Examples:\n  evalfleet image import ubuntu-22.04-minimal.qcow2\n  \
+        evalfleet image import gemini-eval-env.qcow2 --name evaluation --channel ssh --user ubuntu\n  \
+        evalfleet run --image evaluation -- uname -a")]
+    Import {
+        /// The file. One that stands on another file is refused.
+        file: std::path::PathBuf,
+        /// The image's name; made from the file's when missing.
+        #[arg(long)]
+        name: Option<String>,
+        /// What its inside is reached by.
+        #[arg(long, default_value = "auto")]
+        channel: Channel,
+        /// Who enters over ssh; others than root need sudo without a password there, which cloud-init gives them.
+        #[arg(long, default_value = "root")]
+        user: String,
+        /// Only import: the first job finds out how it is reached.
+        #[arg(long)]
+        no_boot: bool,
+    },
+    /// Open a shell in a throw-away VM of an imported image, or run a command there.
+    #[command(
+        after_help = "Examples:\n  evalfleet image ssh evaluation\n  evalfleet image ssh evaluation -- journalctl -b"
+    )]
+    Ssh {
+        /// Which: NAME or NAME@DIGEST.
+        name: ImageRef,
+        /// The command; a shell when missing.
+        #[arg(last = true)]
+        argv: Vec<String>,
     },
     /// Show the images that are here: size, age, scenarios, and the templates that were made of each.
     ///

@@ -3,7 +3,7 @@
 use super::args::ImageCommand;
 use super::failure::Failure;
 use super::templates;
-use super::{Context, emit, print_json};
+use super::{Context, emit, image_import, image_ssh, print_json};
 use evalfleet_images::progress::{Event, Step};
 use evalfleet_images::templates::Listed;
 use evalfleet_images::{BuildOptions, Image, Recipe, Store, Work, build, store};
@@ -22,6 +22,10 @@ pub(crate) async fn image(context: &Context, command: ImageCommand) -> Result<Ex
             let (image, work) = built.map_err(|error| Failure::new(Exit::Defect, error))??;
             report_build(context, &image, work)
         }
+        ImageCommand::Import { file, name, channel, user, no_boot } => {
+            image_import::import(context, file, name, channel, user, no_boot).await
+        }
+        ImageCommand::Ssh { name, argv } => image_ssh::ssh(context, &name, &argv).await,
         ImageCommand::List => list(context),
         ImageCommand::Show { name, packages } => show(context, &name, packages),
         ImageCommand::Gc { max, dry_run } => templates::gc(context, max, dry_run),
@@ -187,13 +191,20 @@ fn with_templates(image: &Image, made: &[Listed]) -> Value {
 
 pub(super) fn document(image: &Image) -> Value {
     let manifest = &image.manifest;
-    json!({
+    let mut document = json!({
         "name": manifest.name, "description": manifest.description, "digest": format!("sha256:{}", manifest.digest),
         "current": image.current, "folder": folder(&image.folder), "built_at": manifest.built_at, "suite": manifest.debian.suite,
         "packages": manifest.debian.packages.len(), "kernel": manifest.kernel.release, "mebibytes": mebibytes(image),
         "scenarios": scenarios(image), "tools": manifest.tools, "build_ms": manifest.build_ms,
         "memory_min": manifest.machine.memory_min, "age_s": templates::since(manifest.built_at).as_secs(),
-    })
+    });
+    if let Some(foreign) = &manifest.foreign {
+        document["foreign"] = json!({
+            "source": foreign.source, "source_sha256": format!("sha256:{}", foreign.source_sha256),
+            "channel": foreign.channel.as_str(), "user": foreign.user,
+        });
+    }
+    document
 }
 
 fn scenarios(image: &Image) -> Vec<&str> {
@@ -211,6 +222,6 @@ pub(super) fn mebibytes(image: &Image) -> f64 {
     (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0
 }
 
-fn failed(error: store::Error) -> Failure {
+pub(super) fn failed(error: store::Error) -> Failure {
     Failure::new(Exit::Usage, error)
 }

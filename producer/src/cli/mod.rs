@@ -9,6 +9,8 @@ mod dead;
 mod history;
 mod image;
 mod image_gc;
+mod image_import;
+mod image_ssh;
 mod import;
 mod jobs;
 mod machine;

@@ -38,6 +38,7 @@ pub(super) fn publish_as(store: &Store, name: &str, text: &str) -> Image {
         machine: Default::default(),
         scenarios: Vec::new(),
         tools: Vec::new(),
+        foreign: None,
     };
     fs::write(built.join(manifest::FILE_NAME), serde_json::to_vec(&manifest).unwrap()).unwrap();
     store.publish(&built, &manifest, &lock).unwrap()

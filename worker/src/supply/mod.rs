@@ -87,7 +87,7 @@ impl Supply {
     /// # Errors
     /// When there is no such image, or no template can be made of it.
     pub async fn warm_up(&mut self, image: &ImageRef) -> Result<Arc<Template>, Refusal> {
-        let kind = self.templates.resolve(image, None)?;
+        let kind = self.templates.resolve(image, None).await?;
         let template = Box::pin(self.templates.get(&kind)).await;
         let template = template.map_err(|error| Refusal::Fault(error.to_string()))?;
         self.ask(Request::Wanted(kind)).await?;
@@ -99,7 +99,7 @@ impl Supply {
     /// # Errors
     /// When there is no such image, or no VM can be made of it.
     pub async fn clean(&mut self, image: &ImageRef, scenario: Option<&str>) -> Result<Supplied, Refusal> {
-        let kind = self.templates.resolve(image, scenario)?;
+        let kind = self.templates.resolve(image, scenario).await?;
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Claim(kind, answer)).await?;
         answered.await.unwrap_or_else(|_| Err(Refusal::Fault("the supply of VMs ended".to_owned())))

@@ -2,6 +2,7 @@
 
 use super::Refusal;
 use super::step::Kind;
+use crate::named::Named;
 use crate::vm::template::Timeouts;
 use crate::vm::{Accelerator, Clean, Error, Jail, Machine, Strategy, Template, accelerator};
 use evalfleet_images::recipe::Scenario;
@@ -30,6 +31,7 @@ pub(super) struct Templates {
     timeouts: Timeouts,
     known: Mutex<HashMap<Kind, (Image, Scenario)>>,
     open: tokio::sync::Mutex<Open>,
+    named: tokio::sync::Mutex<Named>,
 }
 
 /// What is held while a template is made: one at a time.
@@ -52,6 +54,7 @@ impl Templates {
             timeouts: Timeouts { boot: qemu.boot_timeout, reset: qemu.reset_timeout },
             qemu,
             jail,
+            named: tokio::sync::Mutex::new(Named::new(settings)),
             known: Mutex::new(HashMap::new()),
             open: tokio::sync::Mutex::new(Open { accelerators, templates: HashMap::new(), strikes: 0 }),
         }
@@ -62,8 +65,9 @@ impl Templates {
         &self.jail
     }
 
-    /// Finds out what a job means by its image and scenario.
-    pub(super) fn resolve(&self, image: &ImageRef, scenario: Option<&str>) -> Result<Kind, Refusal> {
+    /// Finds out what a job means by its image and scenario; an image that the settings name is imported first.
+    pub(super) async fn resolve(&self, image: &ImageRef, scenario: Option<&str>) -> Result<Kind, Refusal> {
+        self.named.lock().await.provide(image).await?;
         let image = self.find(image)?;
         let scenario = match scenario {
             Some(name) => image.manifest.scenario(name).ok_or_else(|| {

@@ -5,7 +5,7 @@ use super::clone::ResetProof;
 use super::metrics::{self, Usage};
 use super::net::{Link, Policy, Tally};
 use super::process::Process;
-use super::qmp::{DiskCounters, Qmp};
+use super::qapi::qmp::{DiskCounters, Qmp};
 use super::template::Template;
 use super::{Error, sparse};
 use evalfleet_proto::guest::{CHUNK_BYTES, Exited, FromGuest, Put, Run, ToGuest};
@@ -231,6 +231,11 @@ impl Active {
     /// Lets the guest reach what `policy` allows; before this, it may reach nothing.
     pub fn permit(&mut self, policy: Policy) {
         self.net.begin(policy);
+    }
+
+    /// Its folder.
+    pub(super) fn run_dir(&self) -> &Path {
+        self.process.run_dir()
     }
 
     /// Lays one file into the guest.

@@ -37,8 +37,13 @@ impl Agent {
                 Err(_) => sleep(Duration::from_micros(500)).await,
             }
         };
+        Ok(Self::over(stream))
+    }
+
+    /// Takes whoever plays the agent at the other end of `stream`.
+    pub(super) fn over(stream: UnixStream) -> Self {
         let (from, to) = tokio::io::split(stream);
-        Ok(Self { voice: Voice(to), ear: Ear { from, frames: Frames::default() } })
+        Self { voice: Voice(to), ear: Ear { from, frames: Frames::default() } }
     }
 }
 

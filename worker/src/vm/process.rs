@@ -111,6 +111,25 @@ impl Process {
         self.cgroup.as_ref()?.books()
     }
 
+    /// Its folder.
+    pub(super) fn run_dir(&self) -> &Path {
+        &self.run_dir.0
+    }
+
+    /// Waits for `future`, or for the end of QEMU, which is an error then.
+    pub(super) async fn alive_while<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Error> {
+        let mut future = std::pin::pin!(future);
+        let mut glance = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tokio::select! {
+                done = &mut future => return Ok(done),
+                _ = glance.tick() => if let Some(end) = self.ended() {
+                    return Err(Error::Qemu(end));
+                }
+            }
+        }
+    }
+
     /// The path of one of its sockets, short however deep its folder lies.
     pub(super) fn socket(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.folder.as_raw_fd()))

@@ -3,11 +3,13 @@
 //! A template and its clones must have the same devices in the same places; what differs is how the
 //! memory is mapped, whether there is a kernel to boot, and where the machine's state comes from.
 
-use super::jail::Jail;
+use super::foreign;
+use super::jail::{Jail, Network};
 use super::strategy::Strategy;
 use evalfleet_proto::network::link;
 use evalfleet_proto::units::ByteSize;
 use evalfleet_service::settings;
+use evalfleet_service::settings::network::Network as Inward;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -52,6 +54,9 @@ pub struct Machine {
     /// The most memory for translated code; no guest sees it.
     #[serde(skip)]
     pub translations_max: ByteSize,
+    /// The ports of the host that lead into VMs of foreign images; no guest sees them.
+    #[serde(skip)]
+    pub network: Inward,
     /// What its QEMU is locked up in: no part of what the machine is.
     #[serde(skip)]
     pub jail: Jail,
@@ -70,6 +75,23 @@ pub(super) struct Parts {
     pub(super) ram: PathBuf,
     /// The disk of its snapshots, where there are any.
     pub(super) state: Option<PathBuf>,
+    /// Of a foreign image, in place of kernel, initramfs and root: it boots by itself.
+    pub(super) foreign: Option<foreign::Parts>,
+}
+
+impl Parts {
+    /// The image's files, which every VM of it reads.
+    pub(super) fn below(&self) -> Vec<PathBuf> {
+        match &self.foreign {
+            None => vec![self.kernel.clone(), self.initrd.clone(), self.root.clone()],
+            Some(foreign) => vec![foreign.disk.clone(), foreign.seed.clone()],
+        }
+    }
+
+    /// The network that QEMU itself sees: for a foreign image it opens a port of the host.
+    pub(super) fn network(&self) -> Network {
+        if self.foreign.is_some() { Network::Host } else { Network::default() }
+    }
 }
 
 /// Which of the two a command line is for.
@@ -118,8 +140,15 @@ impl Machine {
             cpu: if qemu.cpu.is_empty() { best.to_owned() } else { qemu.cpu.clone() },
             strategy,
             translations_max: qemu.translations_max,
+            network: qemu.network(),
             jail: Jail::default(),
         }
+    }
+
+    /// The machine that an image of others boots on: one with PCI, ACPI and a BIOS that reads disks.
+    pub(super) fn for_foreign(self) -> Self {
+        let machine = if self.machine == "microvm" { "q35".to_owned() } else { self.machine };
+        Self { machine, ..self }
     }
 
     /// Composes the arguments. Paths are made by us and hold no commas, which [`check_path`] asserts.
@@ -135,7 +164,7 @@ impl Machine {
         line.text("-m", format!("{}B", self.memory.bytes()));
         line.text("-machine", format!("{},memory-backend=ram0{}", self.machine, self.machine_options()));
         self.memory(&mut line, role, &parts.ram);
-        if role == Role::Template || !self.strategy.maps_memory() {
+        if parts.foreign.is_none() && (role == Role::Template || !self.strategy.maps_memory()) {
             line.path("-kernel", "", &parts.kernel);
             line.path("-initrd", "", &parts.initrd);
             line.add(["-append", KERNEL_ARGUMENTS]);
@@ -146,8 +175,10 @@ impl Machine {
         // Bounded, whatever the guest writes: a ring in QEMU's memory.
         line.text("-chardev", format!("ringbuf,id={CONSOLE},size=65536"));
         line.text("-serial", format!("chardev:{CONSOLE}"));
-        self.disk(&mut line, "root", &parts.root, true);
-        self.disk(&mut line, SCRATCH_NODE, &parts.scratch, false);
+        if parts.foreign.is_none() {
+            self.disk(&mut line, "root", &parts.root, true);
+            self.disk(&mut line, SCRATCH_NODE, &parts.scratch, false);
+        }
         if let Some(state) = &parts.state {
             line.path(
                 "-blockdev",
@@ -169,7 +200,16 @@ impl Machine {
         line.text("-netdev", format!("stream,id=net0,server=on,addr.type=unix,addr.path={NET_SOCKET}"));
         let (bus, mac, rom) =
             (self.bus(), mac(link::GUEST_MAC), if self.bus() == "pci" { ",romfile=" } else { "" });
-        line.text("-device", format!("virtio-net-{bus},netdev=net0,mac={mac},guest_announce=off{rom}"));
+        match &parts.foreign {
+            None => {
+                line.text(
+                    "-device",
+                    format!("virtio-net-{bus},netdev=net0,mac={mac},guest_announce=off{rom}"),
+                );
+            }
+            // A system that asks for an address at every network would wait long at this one.
+            Some(foreign) => foreign::add_devices(&mut line, foreign, &parts.scratch),
+        }
         line.text("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"));
         line.0
     }
@@ -225,18 +265,18 @@ fn mac(address: [u8; 6]) -> String {
     address.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-struct Line(Vec<OsString>);
+pub(super) struct Line(Vec<OsString>);
 
 impl Line {
     fn add<const N: usize>(&mut self, arguments: [&str; N]) {
         self.0.extend(arguments.map(OsString::from));
     }
 
-    fn text(&mut self, option: &str, value: String) {
+    pub(super) fn text(&mut self, option: &str, value: String) {
         self.0.extend([OsString::from(option), OsString::from(value)]);
     }
 
-    fn path(&mut self, option: &str, before: &str, path: &Path) {
+    pub(super) fn path(&mut self, option: &str, before: &str, path: &Path) {
         let mut value = OsString::from(before);
         value.push(path);
         self.0.extend([OsString::from(option), value]);
@@ -261,6 +301,7 @@ mod tests {
             cpu: "max".into(),
             strategy,
             translations_max: ByteSize::mib(32),
+            network: Inward::default(),
             jail: Jail::default(),
         };
         let at = PathBuf::from;
@@ -271,6 +312,7 @@ mod tests {
             scratch: at("/v/scratch"),
             ram: at("/t/ram"),
             state: None,
+            foreign: None,
         };
         machine.arguments(role, &parts).into_iter().map(|part| part.into_string().unwrap()).collect()
     }

@@ -9,8 +9,8 @@ use super::agent::Agent;
 use super::jail::Needs;
 use super::net::Link;
 use super::process::Process;
+use super::qapi::qmp::Qmp;
 use super::qemu::{NET_SOCKET, Role, SCRATCH_NODE};
-use super::qmp::Qmp;
 use super::template::{self, REST, SYNC_TIMEOUT, Template, Timeouts};
 use super::{Error, active, clone};
 use evalfleet_images::manifest::Part;
@@ -43,7 +43,7 @@ impl Snapshot {
         let scratch = run_dir.join("scratch.qcow2");
         to_qcow2(&template.image().path(Part::Scratch), &scratch).await?;
         let machine = template.machine();
-        let parts = template.parts(&scratch, None);
+        let parts = template.parts(Role::Template, &scratch, None);
         let arguments = stock(machine.arguments(Role::Template, &parts))?;
         let needs = Needs { read: vec![parts.kernel, parts.initrd, parts.root], ..Needs::default() };
         let mut process = Process::start(machine, arguments, run_dir, needs).await?;

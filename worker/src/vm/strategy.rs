@@ -1,8 +1,8 @@
 //! How a clean VM comes out of a template. Whichever it is, each job has a QEMU of its own.
 
 use super::Error;
+use super::qapi::qmp::Qmp;
 use super::qemu::STATE_NODE;
-use super::qmp::Qmp;
 use evalfleet_service::settings;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

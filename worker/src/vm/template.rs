@@ -8,12 +8,15 @@
 use super::agent::Agent;
 use super::clone::Clean;
 use super::effects::Before;
+use super::foreign::{self, Found, Way};
 use super::jail::{self, Needs};
 use super::net::Link;
 use super::process::Process;
+use super::qapi::qmp::Qmp;
 use super::qemu::{AGENT_SOCKET, ANONYMOUS_RAM, Machine, NET_SOCKET, Parts, QMP_SOCKET, Role, check_path};
-use super::qmp::Qmp;
+use super::strategy::Strategy;
 use super::{Error, active, sparse, upper};
+use evalfleet_images::foreign::Channel;
 use evalfleet_images::manifest::Part;
 use evalfleet_images::recipe::Scenario;
 use evalfleet_images::store::Image;
@@ -32,6 +35,9 @@ use tokio::time::timeout;
 
 const RAM: &str = "ram";
 const SCRATCH: &str = "scratch.ext4";
+/// Of a foreign image: what the template wrote over its disk, and the empty disk that a clone copies.
+const FROZEN: &str = "frozen.qcow2";
+const EMPTY: &str = "empty.qcow2";
 /// How much of its digest names its folder.
 const KEY_DIGITS: usize = 16;
 /// How long a guest rests after its last word, so that nothing of it is under way when it is frozen.
@@ -57,6 +63,8 @@ pub struct Template {
     watched: Vec<(&'static str, File, Stamp)>,
     /// Says that it is in use, as long as it is open.
     _held: Option<File>,
+    /// Of a foreign image.
+    way: Option<Way>,
 }
 
 /// What changes with a file's content.
@@ -105,6 +113,17 @@ impl Template {
         qemu_version: String,
         timeouts: Timeouts,
     ) -> Result<Arc<Self>, Error> {
+        let way = Way::into(&image, &machine.network);
+        if way.is_some() {
+            machine = machine.for_foreign();
+            if !matches!(machine.strategy, Strategy::TemplateClone | Strategy::MappedRam) {
+                return Err(Error::Qemu(format!(
+                    "cannot make VMs of an imported image by {}: that takes QEMU 9 or newer, and qemu.strategy \
+                     template-clone or mapped-ram",
+                    machine.strategy.as_str()
+                )));
+            }
+        }
         if let Some(least) = image.manifest.machine.memory_min {
             machine.memory = machine.memory.max(ByteSize(least.bytes()));
         }
@@ -127,6 +146,7 @@ impl Template {
             touched: None,
             watched: Vec::new(),
             _held: None,
+            way,
         };
         let found = match books.record(&key) {
             Ok(Some(record)) => template.open(&books, &key, record).await,
@@ -231,7 +251,8 @@ impl Template {
     fn files(&self) -> Vec<&'static str> {
         let strategy = self.machine.strategy;
         let ram = strategy.maps_memory().then_some(RAM);
-        [Some(SCRATCH), ram, strategy.state_file()].into_iter().flatten().collect()
+        let frozen = self.way.is_some().then_some(FROZEN);
+        [Some(self.scratch_name()), frozen, ram, strategy.state_file()].into_iter().flatten().collect()
     }
 
     fn record(&self, scenario: &Scenario) -> Record {
@@ -273,13 +294,33 @@ impl Template {
         // Whatever a killed maker left; the lock says that nobody works on it.
         let _ = std::fs::remove_dir_all(build);
         std::fs::create_dir_all(build).map_err(Error::host(format!("making {}", build.display())))?;
-        sparse::copy(&self.image.path(Part::Scratch), &self.scratch())
-            .map_err(Error::host("copying the scratch disk"))?;
-        let boot = self.boot_and_freeze(timeouts).await?;
+        self.lay_disks().await?;
+        let (boot, channel) = self.boot_and_freeze(timeouts).await?;
+        self.learn(channel);
         let files = self.seal().await?;
         let touched = self.probe(timeouts).await?;
         tracing::info!(boot_ms = boot.as_millis() as u64, total_ms = begun.elapsed().as_millis() as u64, template = %self.digest, "the template is good");
         Ok((boot, files, touched))
+    }
+
+    /// Lays the disk that the template writes to, and for a foreign image the one that its clones begin with.
+    async fn lay_disks(&self) -> Result<(), Error> {
+        if self.way.is_some() {
+            let disk = self.image.path(Part::Disk);
+            foreign::make_overlay(&disk, &self.dir.join(FROZEN)).await?;
+            return foreign::make_overlay(&disk, &self.scratch()).await;
+        }
+        sparse::copy(&self.image.path(Part::Scratch), &self.scratch())
+            .map_err(Error::host("copying the scratch disk"))
+    }
+
+    /// Notes how a foreign image was reached, here and beside the image.
+    fn learn(&mut self, channel: Option<Channel>) {
+        let (Some(way), Some(channel)) = (self.way.take(), channel) else { return };
+        self.way = Some(way.by(channel));
+        if let Err(error) = evalfleet_images::foreign::found(&mut self.image, channel) {
+            tracing::warn!(%error, "the image's manifest does not say how it is reached");
+        }
     }
 
     /// Makes its files read-only and records what is in them.
@@ -300,21 +341,18 @@ impl Template {
     }
 
     /// Boots, warms and freezes the guest; leaves memory, state and disk in the build folder.
-    async fn boot_and_freeze(&self, timeouts: Timeouts) -> Result<Duration, Error> {
+    async fn boot_and_freeze(&self, timeouts: Timeouts) -> Result<(Duration, Option<Channel>), Error> {
         let begun = Instant::now();
         let run_dir = self.dir.join("run");
         std::fs::create_dir_all(&run_dir).map_err(Error::host("making the template's folder"))?;
         let strategy = self.machine.strategy;
         let state = strategy.lay_state(&self.dir, None).await?;
-        let parts = self.parts(&self.scratch(), state);
+        let written = if self.way.is_some() { self.dir.join(FROZEN) } else { self.scratch() };
+        let parts = self.parts(Role::Template, &written, state);
         let arguments = self.machine.arguments(Role::Template, &parts);
-        let needs = Needs {
-            read: vec![parts.kernel, parts.initrd, parts.root],
-            write: vec![self.dir.clone()],
-            ..Needs::default()
-        };
+        let needs = Needs { read: parts.below(), write: vec![self.dir.clone()], network: parts.network() };
         let mut process = Process::start(&self.machine, arguments, &run_dir, needs).await?;
-        let (qmp, mut agent) = connect(&mut process, timeouts.reset).await?;
+        let (qmp, mut agent, found) = self.reach(&mut process, Role::Template, timeouts.reset).await?;
         let _net = Link::attach(&process.socket(NET_SOCKET)).await?;
         qmp.cont().await?;
         agent.voice.say(&ToGuest::Hello(hello("template".to_owned()))).await?;
@@ -354,7 +392,7 @@ impl Template {
         process.kill().await?;
         let files: Vec<PathBuf> = self.files().into_iter().map(|name| self.dir.join(name)).collect();
         jail::reclaim(&files)?;
-        Ok(boot)
+        Ok((boot, found.and_then(|found| found.get().copied())))
     }
 
     /// Names the command that took too long: which of a scenario's it was is for whoever wrote it to know.
@@ -378,6 +416,10 @@ impl Template {
     }
 
     async fn read_before(&self) -> Result<Before, Error> {
+        if self.way.is_some() {
+            // Its file systems are compared as they are.
+            return Ok(Before::default());
+        }
         let (scratch, image) = (self.scratch(), self.image.clone());
         let read = move || {
             let index = image.index().map_err(|error| Error::NotClean(error.to_string()))?;
@@ -428,8 +470,13 @@ impl Template {
         &self.scenario
     }
 
+    /// The disk that a clone has a copy of.
     pub(super) fn scratch(&self) -> PathBuf {
-        self.dir.join(SCRATCH)
+        self.dir.join(self.scratch_name())
+    }
+
+    fn scratch_name(&self) -> &'static str {
+        if self.way.is_some() { EMPTY } else { SCRATCH }
     }
 
     pub(super) fn state(&self) -> Option<PathBuf> {
@@ -444,11 +491,16 @@ impl Template {
     /// Starts a QEMU that waits for this template's state, with `scratch` for its disk.
     pub(super) async fn start_clone(&self, scratch: &Path, run_dir: &Path) -> Result<Process, Error> {
         let state = self.machine.strategy.lay_state(run_dir, self.state().as_deref()).await?;
-        let parts = self.parts(scratch, state);
+        let parts = self.parts(Role::Clone, scratch, state);
         let arguments = self.machine.arguments(Role::Clone, &parts);
-        let own = self.files().into_iter().filter(|name| *name != SCRATCH).map(|name| self.dir.join(name));
-        let read = [parts.kernel, parts.initrd, parts.root].into_iter().chain(own).collect();
-        Process::start(&self.machine, arguments, run_dir, Needs { read, ..Needs::default() }).await
+        let copied = self.scratch_name();
+        let own = self.files().into_iter().filter(|name| *name != copied).map(|name| self.dir.join(name));
+        let needs = Needs {
+            read: parts.below().into_iter().chain(own).collect(),
+            network: parts.network(),
+            ..Needs::default()
+        };
+        Process::start(&self.machine, arguments, run_dir, needs).await
     }
 
     /// Has a fresh clone take its state.
@@ -456,7 +508,33 @@ impl Template {
         self.machine.strategy.load(qmp, self.state().as_deref(), limit).await
     }
 
-    pub(super) fn parts(&self, scratch: &Path, state: Option<PathBuf>) -> Parts {
+    /// Connects to a QEMU of this template, in the way that its image has.
+    pub(super) async fn reach(
+        &self,
+        process: &mut Process,
+        role: Role,
+        limit: Duration,
+    ) -> Result<(Qmp, Agent, Option<Found>), Error> {
+        match &self.way {
+            Some(way) => {
+                let (qmp, agent, found) = way.connect(process, role == Role::Template, limit).await?;
+                Ok((qmp, agent, Some(found)))
+            }
+            None => {
+                let (qmp, agent) = connect(process, limit).await?;
+                Ok((qmp, agent, None))
+            }
+        }
+    }
+
+    /// The disks of a foreign image that lie below a clone's own, the lowest first: the image's and what
+    /// the template wrote. `None` if the image is one of ours.
+    pub fn foreign_disks(&self) -> Option<(PathBuf, PathBuf)> {
+        self.way.as_ref()?;
+        Some((self.image.path(Part::Disk), self.dir.join(FROZEN)))
+    }
+
+    pub(super) fn parts(&self, role: Role, scratch: &Path, state: Option<PathBuf>) -> Parts {
         let part = |part: Part| self.image.path(part);
         Parts {
             kernel: part(Part::Kernel),
@@ -465,6 +543,11 @@ impl Template {
             scratch: scratch.to_owned(),
             ram: self.ram(),
             state,
+            foreign: self.foreign_disks().map(|(disk, frozen)| foreign::Parts {
+                disk,
+                frozen: (role == Role::Clone).then_some(frozen),
+                seed: part(Part::Seed),
+            }),
         }
     }
 }

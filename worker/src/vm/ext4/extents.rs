@@ -37,7 +37,7 @@ impl Map {
 
     /// Where the file's block `logical` is on the disk, or `None` in a hole, and for how many blocks from
     /// there on that holds; never none.
-    pub(super) fn run(&self, logical: u64) -> (Option<u64>, u64) {
+    pub fn run(&self, logical: u64) -> (Option<u64>, u64) {
         let behind = self.extents.partition_point(|extent| extent.logical <= logical);
         if let Some(extent) = behind.checked_sub(1).and_then(|at| self.extents.get(at)) {
             let inside = logical - extent.logical;

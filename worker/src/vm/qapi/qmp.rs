@@ -1,6 +1,6 @@
-//! QEMU's control socket: the one module that names qapi.
+//! QEMU's control socket.
 
-use super::Error;
+use super::super::Error;
 use futures::StreamExt as _;
 use qapi::futures::{QapiService, QmpStreamTokio};
 use qapi::qmp;
@@ -23,7 +23,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 const SNAPSHOT_JOB: &str = "snapshot";
 
 /// A control connection.
-pub(super) struct Qmp {
+pub(in crate::vm) struct Qmp {
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
     /// The last event that says the guest is no more: it gave up, or its processor did.
     stopped: watch::Receiver<Option<String>>,
@@ -39,9 +39,9 @@ impl std::fmt::Debug for Qmp {
 
 /// What QEMU counts of a disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct DiskCounters {
-    pub(super) read_bytes: u64,
-    pub(super) written_bytes: u64,
+pub(in crate::vm) struct DiskCounters {
+    pub(in crate::vm) read_bytes: u64,
+    pub(in crate::vm) written_bytes: u64,
 }
 
 /// `query-blockstats` as far as it is read here: older QEMUs lack some of what the newest one answers.
@@ -80,7 +80,7 @@ macro_rules! execute {
 
 impl Qmp {
     /// Connects as soon as the socket is there; the caller bounds the wait.
-    pub(super) async fn connect(socket: &Path) -> Result<Self, Error> {
+    pub(in crate::vm) async fn connect(socket: &Path) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::Qmp { command: "greeting", message: error.to_string() };
         let negotiation = loop {
             match QmpStreamTokio::open_uds(socket).await {
@@ -101,7 +101,7 @@ impl Qmp {
     }
 
     /// Waits until the guest is no more, and tells how that showed.
-    pub(super) async fn stopped(&self) -> String {
+    pub(in crate::vm) async fn stopped(&self) -> String {
         let mut stopped = self.stopped.clone();
         let reason = match stopped.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone(),
@@ -111,44 +111,44 @@ impl Qmp {
     }
 
     /// Tells how the guest went, if it has.
-    pub(super) fn has_stopped(&self) -> Option<String> {
+    pub(in crate::vm) fn has_stopped(&self) -> Option<String> {
         self.stopped.borrow().clone()
     }
 
     /// Tells why QEMU holds the guest although the guest did nothing wrong: the host has no room for its disk.
-    pub(super) fn host_fault(&self) -> Option<&str> {
+    pub(in crate::vm) fn host_fault(&self) -> Option<&str> {
         self.host_fault.get().map(String::as_str)
     }
 
     /// Says whether the accelerator itself gave up.
-    pub(super) async fn accelerator_failed(&self) -> Result<bool, Error> {
+    pub(in crate::vm) async fn accelerator_failed(&self) -> Result<bool, Error> {
         let status = execute!(self, "query-status", qmp::query_status {})?.status;
         Ok(status == qmp::RunState::internal_error)
     }
 
     /// Lets the guest run.
-    pub(super) async fn cont(&self) -> Result<(), Error> {
+    pub(in crate::vm) async fn cont(&self) -> Result<(), Error> {
         execute!(self, "cont", qmp::cont {}).map(drop)
     }
 
     /// Has QEMU close its disks and end.
-    pub(super) async fn quit(&self) -> Result<(), Error> {
+    pub(in crate::vm) async fn quit(&self) -> Result<(), Error> {
         execute!(self, "quit", qmp::quit {}).map(drop)
     }
 
     /// Holds the guest.
-    pub(super) async fn stop(&self) -> Result<(), Error> {
+    pub(in crate::vm) async fn stop(&self) -> Result<(), Error> {
         execute!(self, "stop", qmp::stop {}).map(drop)
     }
 
     /// Writes the devices' state to `file`; the memory stays where it is.
-    pub(super) async fn save_state(&self, file: &Path, limit: Duration) -> Result<(), Error> {
+    pub(in crate::vm) async fn save_state(&self, file: &Path, limit: Duration) -> Result<(), Error> {
         self.enable(qmp::MigrationCapability::x_ignore_shared).await?;
         self.save(file, limit).await
     }
 
     /// Writes memory and devices to `file`, each page at its place.
-    pub(super) async fn save_memory(&self, file: &Path, limit: Duration) -> Result<(), Error> {
+    pub(in crate::vm) async fn save_memory(&self, file: &Path, limit: Duration) -> Result<(), Error> {
         self.enable(qmp::MigrationCapability::mapped_ram).await?;
         self.save(file, limit).await
     }
@@ -164,13 +164,13 @@ impl Qmp {
     }
 
     /// Reads the devices' state from `file`, into a QEMU that waits for it.
-    pub(super) async fn load_state(&self, file: &Path, limit: Duration) -> Result<(), Error> {
+    pub(in crate::vm) async fn load_state(&self, file: &Path, limit: Duration) -> Result<(), Error> {
         self.enable(qmp::MigrationCapability::x_ignore_shared).await?;
         self.load(file, limit).await
     }
 
     /// Reads what [`Self::save_memory`] wrote, into a QEMU that waits for it.
-    pub(super) async fn load_memory(&self, file: &Path, limit: Duration) -> Result<(), Error> {
+    pub(in crate::vm) async fn load_memory(&self, file: &Path, limit: Duration) -> Result<(), Error> {
         self.enable(qmp::MigrationCapability::mapped_ram).await?;
         self.load(file, limit).await
     }
@@ -186,7 +186,12 @@ impl Qmp {
     }
 
     /// Keeps memory, devices and the disk `disk` under the name `tag`, inside that disk.
-    pub(super) async fn save_snapshot(&self, disk: &str, tag: &str, limit: Duration) -> Result<(), Error> {
+    pub(in crate::vm) async fn save_snapshot(
+        &self,
+        disk: &str,
+        tag: &str,
+        limit: Duration,
+    ) -> Result<(), Error> {
         let (disk, tag, job_id) = (disk.to_owned(), tag.to_owned(), SNAPSHOT_JOB.to_owned());
         let save = qmp::snapshot_save { job_id, tag, vmstate: disk.clone(), devices: vec![disk] };
         execute!(self, "snapshot-save", save)?;
@@ -194,7 +199,12 @@ impl Qmp {
     }
 
     /// Takes memory, devices and the disk `disk` back to what was kept as `tag`.
-    pub(super) async fn load_snapshot(&self, disk: &str, tag: &str, limit: Duration) -> Result<(), Error> {
+    pub(in crate::vm) async fn load_snapshot(
+        &self,
+        disk: &str,
+        tag: &str,
+        limit: Duration,
+    ) -> Result<(), Error> {
         let (disk, tag, job_id) = (disk.to_owned(), tag.to_owned(), SNAPSHOT_JOB.to_owned());
         let load = qmp::snapshot_load { job_id, tag, vmstate: disk.clone(), devices: vec![disk] };
         execute!(self, "snapshot-load", load)?;
@@ -244,13 +254,19 @@ impl Qmp {
     }
 
     /// Reads the end of what the guest wrote to its console.
-    pub(super) async fn console(&self) -> String {
-        let read = qmp::ringbuf_read { device: super::qemu::CONSOLE.to_owned(), size: 65536, format: None };
+    pub(in crate::vm) async fn console(&self) -> String {
+        let read =
+            qmp::ringbuf_read { device: super::super::qemu::CONSOLE.to_owned(), size: 65536, format: None };
         execute!(self, "ringbuf-read", read).unwrap_or_default()
     }
 
+    /// Runs a command of QEMU's monitor for people, where there is none for programs, and gives what it says.
+    pub(in crate::vm) async fn monitor(&self, command_line: String) -> Result<String, Error> {
+        execute!(self, "human-monitor-command", qmp::human_monitor_command { command_line, cpu_index: None })
+    }
+
     /// Counts the traffic of the disks together.
-    pub(super) async fn disks(&self) -> Result<DiskCounters, Error> {
+    pub(in crate::vm) async fn disks(&self) -> Result<DiskCounters, Error> {
         let disks = execute!(self, "query-blockstats", QueryTraffic {})?;
         Ok(disks.iter().fold(DiskCounters::default(), |sum, disk| DiskCounters {
             read_bytes: sum.read_bytes.saturating_add(disk.stats.rd_bytes),
