@@ -148,7 +148,7 @@ impl Fresh {
         sparse::copy(&template.scratch(), &scratch).map_err(Error::host("copying the scratch disk"))?;
         let mut process = template.start_clone(&scratch, run_dir).await?;
         let (qmp, mut agent, _) = template.reach(&mut process, Role::Clone, limit).await?;
-        let net = Link::attach(&process.socket(NET_SOCKET)).await?;
+        let net = Link::attach(&process.socket(NET_SOCKET), &qmp).await?;
         template.load(&qmp, limit).await?;
         let (pages_checked, touched) = prove(process.pid(), template, begun)?;
         qmp.cont().await?;

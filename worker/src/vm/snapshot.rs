@@ -48,7 +48,7 @@ impl Snapshot {
         let needs = Needs { read: vec![parts.kernel, parts.initrd, parts.root], ..Needs::default() };
         let mut process = Process::start(machine, arguments, run_dir, needs).await?;
         let (qmp, mut agent) = template::connect(&mut process, limits.reset).await?;
-        let net = Link::attach(&process.socket(NET_SOCKET)).await?;
+        let net = Link::attach(&process.socket(NET_SOCKET), &qmp).await?;
         qmp.cont().await?;
         agent.voice.say(&ToGuest::Hello(template::hello("snapshot".to_owned()))).await?;
         let late = Error::TimedOut { what: "the boot of a snapshot", seconds: limits.boot.as_secs() };

@@ -353,7 +353,7 @@ impl Template {
         let needs = Needs { read: parts.below(), write: vec![self.dir.clone()], network: parts.network() };
         let mut process = Process::start(&self.machine, arguments, &run_dir, needs).await?;
         let (qmp, mut agent, found) = self.reach(&mut process, Role::Template, timeouts.reset).await?;
-        let _net = Link::attach(&process.socket(NET_SOCKET)).await?;
+        let _net = Link::attach(&process.socket(NET_SOCKET), &qmp).await?;
         qmp.cont().await?;
         agent.voice.say(&ToGuest::Hello(hello("template".to_owned()))).await?;
         let booted = timeout(timeouts.boot, booted(&qmp, &mut agent)).await;

@@ -37,6 +37,7 @@ pub use policy::{Bounds, Policy};
 pub use relay::swallow;
 
 use super::Error;
+use super::qapi::qmp::Qmp;
 use futures::task::AtomicWaker;
 use ledger::Ledger;
 use std::path::Path;
@@ -82,8 +83,8 @@ impl Link {
     /// Attaches a gateway that lets nothing through to the QEMU that serves `socket`.
     ///
     /// # Errors
-    /// When QEMU does not serve it.
-    pub(super) async fn attach(socket: &Path) -> Result<Self, Error> {
+    /// When QEMU does not serve it, or does not take it up in time.
+    pub(super) async fn attach(socket: &Path, qmp: &Qmp) -> Result<Self, Error> {
         let begun = Instant::now();
         let stream = loop {
             match UnixStream::connect(socket).await {
@@ -93,6 +94,9 @@ impl Link {
                 Err(error) => return Err(Error::host("attaching to the VM's network")(error)),
             }
         };
+        let late =
+            Error::TimedOut { what: "QEMU's taking up of its network link", seconds: LISTEN.as_secs() };
+        tokio::time::timeout(LISTEN, qmp.linked()).await.unwrap_or(Err(late))?;
         let shared = Arc::new(Shared::default());
         let gateway = tokio::spawn(gateway::serve(stream, shared.clone(), dial::Resolver::of_host()));
         Ok(Self { shared, gateway })

@@ -27,6 +27,8 @@ pub(in crate::vm) struct Qmp {
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
     /// The last event that says the guest is no more: it gave up, or its processor did.
     stopped: watch::Receiver<Option<String>>,
+    /// Whether somebody has the other end of the network link.
+    linked: watch::Receiver<bool>,
     /// Why the host's own files failed it, if they did.
     host_fault: Arc<OnceLock<String>>,
 }
@@ -95,9 +97,23 @@ impl Qmp {
         let stream = negotiation.negotiate().await.map_err(failed)?;
         let (service, events) = stream.into_parts();
         let (tell, stopped) = watch::channel(None);
+        let (tell_linked, linked) = watch::channel(false);
         let host_fault = Arc::new(OnceLock::new());
-        tokio::spawn(listen(events, tell, host_fault.clone()));
-        Ok(Self { service, stopped, host_fault })
+        tokio::spawn(listen(events, tell, tell_linked, host_fault.clone()));
+        Ok(Self { service, stopped, linked, host_fault })
+    }
+
+    /// Waits until QEMU has taken up the network link; the caller has connected, and bounds the wait. Before
+    /// that, the first frame of a guest's is sent to nobody and ends QEMU with a segmentation fault.
+    ///
+    /// # Errors
+    /// When QEMU ends.
+    pub(in crate::vm) async fn linked(&self) -> Result<(), Error> {
+        let mut linked = self.linked.clone();
+        match linked.wait_for(|linked| *linked).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Qemu("ended before it took up its network link".to_owned())),
+        }
     }
 
     /// Waits until the guest is no more, and tells how that showed.
@@ -279,9 +295,13 @@ impl Qmp {
 async fn listen(
     mut events: qapi::futures::QapiEvents<QmpStreamTokio<ReadHalf<UnixStream>>>,
     tell: watch::Sender<Option<String>>,
+    tell_linked: watch::Sender<bool>,
     host_fault: Arc<OnceLock<String>>,
 ) {
     while let Some(Ok(event)) = events.next().await {
+        if matches!(event, qmp::Event::NETDEV_STREAM_CONNECTED { .. }) {
+            tell_linked.send_replace(true);
+        }
         if let Some(fault) = fault_of_host(&event) {
             host_fault.get_or_init(|| fault.clone());
             tell.send_replace(Some(fault));
