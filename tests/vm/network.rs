@@ -60,7 +60,7 @@ fn end(yard: &Yard, active: Active) -> Tally {
     tally
 }
 
-fn find<'a>(tally: &'a Tally, protocol: Protocol, port: Option<u16>) -> &'a Contact {
+fn find(tally: &Tally, protocol: Protocol, port: Option<u16>) -> &Contact {
     let found = tally.contacts.iter().find(|contact| contact.protocol == protocol && contact.port == port);
     found.unwrap_or_else(|| panic!("no {protocol:?} at {port:?} in {tally:?}"))
 }

@@ -90,8 +90,8 @@ impl Flow {
         guest: &mut tcp::Socket<'static>,
         budget: &mut Budget,
     ) -> Pumped {
-        let out = self.to_host(cx, guest, budget);
-        let back = self.to_guest(cx, guest, budget);
+        let out = self.pass_to_host(cx, guest, budget);
+        let back = self.pass_to_guest(cx, guest, budget);
         let moved = match (out, back) {
             (Ok(out), Ok(back)) => out || back,
             // One end broke: so does the other, and not with an orderly end.
@@ -119,7 +119,7 @@ impl Flow {
         let _ = self.host.set_zero_linger();
     }
 
-    fn to_host(
+    fn pass_to_host(
         &mut self,
         cx: &mut Context<'_>,
         guest: &mut tcp::Socket<'static>,
@@ -156,7 +156,7 @@ impl Flow {
         Ok(moved)
     }
 
-    fn to_guest(
+    fn pass_to_guest(
         &mut self,
         cx: &mut Context<'_>,
         guest: &mut tcp::Socket<'static>,
