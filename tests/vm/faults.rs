@@ -163,21 +163,21 @@ fn a_template_damaged_in_use_is_ours_and_made_anew(yard: &Yard) {
     let mut shift = Shift::with(yard, |settings| settings.set_templates_dir(templates.path()));
     let job = shift.script("sleep 3");
     let ram = the_template(templates.path()).join("ram");
-    let before = template_inode(templates.path());
+    let before = template_identity(templates.path());
     let why = fault(shift.run_while(&job, move || flip(&ram, 300 << 20)));
     assert!(why.contains("ram was changed"), "{why}");
     shift.the_next_job_passes();
-    assert_ne!(template_inode(templates.path()), before, "it was made anew");
+    assert_ne!(template_identity(templates.path()), before, "it was made anew");
     shift.end();
 }
 
 fn a_template_with_one_flipped_byte_is_not_served(yard: &Yard) {
     let templates = own_templates(yard);
     for file in ["ram", "state"] {
-        let before = template_inode(templates.path());
+        let before = template_identity(templates.path());
         flip(&the_template(templates.path()).join(file), 20 << 10);
         let mut shift = Shift::with(yard, |settings| settings.set_templates_dir(templates.path()));
-        assert_ne!(template_inode(templates.path()), before, "the damaged {file} was not noticed");
+        assert_ne!(template_identity(templates.path()), before, "the damaged {file} was not noticed");
         shift.the_next_job_passes();
         shift.end();
     }
@@ -294,9 +294,11 @@ fn the_template(dir: &Path) -> PathBuf {
     entries.find(|path| path.join("template.json").exists()).expect("a template")
 }
 
-fn template_inode(dir: &Path) -> u64 {
+/// Tells one template from its successor; the number of an inode alone may be used again.
+fn template_identity(dir: &Path) -> (u64, i64, i64) {
     use std::os::unix::fs::MetadataExt as _;
-    fs::metadata(the_template(dir).join("template.json")).expect("a template").ino()
+    let record = fs::metadata(the_template(dir).join("template.json")).expect("a template");
+    (record.ino(), record.mtime(), record.mtime_nsec())
 }
 
 /// Flips one byte of a file.

@@ -89,6 +89,7 @@ fn every_kind_of_effect_is_told_apart(machine: &Machine) {
         ("/new/link", "created"),
         ("/new/pipe", "created"),
         ("/opt", "replaced"),
+        ("/opt/evalfleet", "deleted"),
     ];
     assert_eq!(
         effects(&result),

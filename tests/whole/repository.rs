@@ -27,7 +27,8 @@ fn each_library_is_named_in_one_place() {
     sources(&root, &mut files);
     for (used, place) in [
         ("lapin::", "broker/src/"),
-        ("qapi::", "worker/src/vm/qmp.rs"),
+        ("use qapi::", "worker/src/vm/qapi/"),
+        ("use openssh::", "worker/src/vm/foreign/ssh.rs"),
         ("backoff::", "service/src/retry.rs"),
         ("rmp_serde::", "proto/src/wire.rs"),
         ("/transact\"", "datomic/client/"),
