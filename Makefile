@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e test-long lab lint fuzz bench soak clean
+.PHONY: help setup build demo test test-unit test-e2e test-long lab lint fuzz bench bench-analytics soak clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -52,6 +52,16 @@ bench: build ## Measure; results go to bench/results/.
 	$(IN_TARGET) target/debug/evalfleet image build base
 	$(CARGO) build --locked --release --package evalfleet-worker --bins
 	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench
+
+# Other programs for finding change points, to compare with.
+PEERS := target/peers/bin/python
+
+bench-analytics: ## Measure how often the analytics are right. SERIES=FOLDER adds annotated series, against other programs.
+ifdef SERIES
+	test -x $(PEERS) || (python3 -m venv target/peers && target/peers/bin/pip install --quiet apache-otava ruptures)
+endif
+	$(CARGO) run --locked --release --package evalfleet-bench-analytics -- $(if $(SERIES),--series $(SERIES) --peers $(PEERS)) > target/analytics.txt
+	mv target/analytics.txt bench/results/analytics.txt
 
 soak: build ## Ten thousand resets, each job looking for what all before it left. Takes hours under emulation.
 	$(IN_TARGET) target/debug/evalfleet image build base
