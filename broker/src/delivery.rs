@@ -3,10 +3,9 @@
 //! The type parameter is the proof that settling takes: `Delivery<Confirmed>` for a job, whose result
 //! the broker must hold first; for a result, whatever the store gives for a committed transaction.
 
-use crate::{Error, convert};
+use crate::Error;
+use crate::transport::{Handle, Incoming, Source};
 use evalfleet_proto::envelope::Envelope;
-use futures::StreamExt as _;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
 use std::marker::PhantomData;
 
 /// A message that the broker keeps for us until we settle it. Dropping it gives it back to its queue.
@@ -20,9 +19,7 @@ pub struct Delivery<P> {
     pub redelivered: bool,
     /// The key it was published with.
     pub key: String,
-    acker: Option<lapin::Acker>,
-    /// Kept open as long as deliveries of it are unsettled: their tags die with it.
-    _channel: lapin::Channel,
+    handle: Option<Box<dyn Handle>>,
     proof: PhantomData<fn(P)>,
 }
 
@@ -34,14 +31,13 @@ impl<P> std::fmt::Debug for Delivery<P> {
 }
 
 impl<P> Delivery<P> {
-    pub(crate) fn new(delivery: lapin::message::Delivery, channel: lapin::Channel) -> Self {
+    pub(crate) fn new(incoming: Incoming) -> Self {
         Self {
-            envelope: convert::envelope(&delivery.properties),
-            body: delivery.data,
-            redelivered: delivery.redelivered,
-            key: delivery.routing_key.as_str().to_owned(),
-            acker: Some(delivery.acker),
-            _channel: channel,
+            envelope: incoming.envelope,
+            body: incoming.body,
+            redelivered: incoming.redelivered,
+            key: incoming.key,
+            handle: Some(incoming.handle),
             proof: PhantomData,
         }
     }
@@ -52,25 +48,17 @@ impl<P> Delivery<P> {
     /// When the connection broke: the message will be delivered again, and whoever gets it finds the
     /// work done.
     pub async fn settle(mut self, _proof: &P) -> Result<(), Error> {
-        let Some(acker) = self.acker.take() else { return Ok(()) };
-        match acker.ack(BasicAckOptions { multiple: false }).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Broken("the delivery's channel is gone".to_owned())),
-            Err(error) => Err(Error::of(&error)),
+        match self.handle.take() {
+            Some(handle) => handle.ack().await,
+            None => Ok(()),
         }
     }
 }
 
 impl<P> Drop for Delivery<P> {
     fn drop(&mut self) {
-        let Some(acker) = self.acker.take() else { return };
-        // Outside a runtime the connection is gone as well, and the broker takes it back by itself.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = acker.nack(BasicNackOptions { multiple: false, requeue: true }).await {
-                    tracing::debug!(%error, "a delivery was given back by losing its channel");
-                }
-            });
+        if let Some(handle) = self.handle.take() {
+            handle.give_back();
         }
     }
 }
@@ -78,15 +66,13 @@ impl<P> Drop for Delivery<P> {
 /// A stream of deliveries.
 #[derive(Debug)]
 pub struct Consumer<P> {
-    queue: String,
-    channel: lapin::Channel,
-    inner: lapin::Consumer,
+    source: Box<dyn Source>,
     proof: PhantomData<fn(P)>,
 }
 
 impl<P> Consumer<P> {
-    pub(crate) fn new(queue: String, channel: lapin::Channel, inner: lapin::Consumer) -> Self {
-        Self { queue, channel, inner, proof: PhantomData }
+    pub(crate) fn new(source: Box<dyn Source>) -> Self {
+        Self { source, proof: PhantomData }
     }
 
     /// Waits for the next delivery. Dropping the future loses none.
@@ -95,10 +81,6 @@ impl<P> Consumer<P> {
     /// When the connection broke, or the broker ended the consumer (its queue is gone, or a delivery
     /// was held too long): consume again, on a new session.
     pub async fn next(&mut self) -> Result<Delivery<P>, Error> {
-        match self.inner.next().await {
-            Some(Ok(delivery)) => Ok(Delivery::new(delivery, self.channel.clone())),
-            Some(Err(error)) => Err(Error::of(&error)),
-            None => Err(Error::Broken(format!("the broker ended the consumer of {}", self.queue))),
-        }
+        self.source.next().await.map(Delivery::new)
     }
 }

@@ -4,23 +4,23 @@
 //! nobody has used it for half an hour.
 
 use crate::delivery::Consumer;
+use crate::transport::Channel;
 use crate::{Delivery, Error, Session};
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::topology::job_key;
-use lapin::Channel;
-use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How long the broker keeps the queue of a client that is gone.
-const EXPIRES_MS: i32 = 30 * 60 * 1000;
+const EXPIRES: Duration = Duration::from_secs(30 * 60);
 /// What it may hold: a bound, far above what a client leaves unread.
-const BYTES_MAX: i64 = 1 << 30;
+const BYTES_MAX: u64 = 1 << 30;
 
 /// A client's own queue.
 #[derive(Debug)]
 pub struct Inbox {
     name: String,
-    channel: Channel,
+    channel: Arc<dyn Channel>,
     consumer: Consumer<()>,
 }
 
@@ -31,17 +31,7 @@ impl Inbox {
     /// When the connection breaks.
     pub async fn open(session: &Session, name: &str) -> Result<Self, Error> {
         let channel = session.open_channel().await?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-expires".into(), AMQPValue::LongInt(EXPIRES_MS));
-        arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(BYTES_MAX));
-        let options = QueueDeclareOptions {
-            passive: false,
-            durable: true,
-            exclusive: false,
-            auto_delete: false,
-            nowait: false,
-        };
-        channel.queue_declare(name.into(), options, arguments).await.map_err(|error| Error::of(&error))?;
+        channel.declare_inbox(name, EXPIRES, BYTES_MAX).await?;
         let consumer = session.consume(name, 100).await?;
         Ok(Self { name: name.to_owned(), channel, consumer })
     }
@@ -51,16 +41,7 @@ impl Inbox {
     /// # Errors
     /// When the exchange is missing or the connection breaks.
     pub async fn hear_of(&self, exchange: &str, id: JobId) -> Result<(), Error> {
-        let options = QueueBindOptions { nowait: false };
-        let key = job_key(id).into();
-        let bound = self.channel.queue_bind(
-            self.name.as_str().into(),
-            exchange.into(),
-            key,
-            options,
-            FieldTable::default(),
-        );
-        bound.await.map_err(|error| Error::of(&error))
+        self.channel.bind(&self.name, exchange, &job_key(id)).await
     }
 
     /// Hears no more of job `id` on `exchange`.
@@ -68,10 +49,7 @@ impl Inbox {
     /// # Errors
     /// When the connection breaks.
     pub async fn forget(&self, exchange: &str, id: JobId) -> Result<(), Error> {
-        let key = job_key(id).into();
-        let unbound =
-            self.channel.queue_unbind(self.name.as_str().into(), exchange.into(), key, FieldTable::default());
-        unbound.await.map_err(|error| Error::of(&error))
+        self.channel.unbind(&self.name, exchange, &job_key(id)).await
     }
 
     /// Waits for the next message; settle it with `()`.
@@ -84,8 +62,7 @@ impl Inbox {
 
     /// Gives the queue up.
     pub async fn close(self) {
-        let options = QueueDeleteOptions { if_unused: false, if_empty: false, nowait: false };
-        if let Err(error) = self.channel.queue_delete(self.name.as_str().into(), options).await {
+        if let Err(error) = self.channel.delete(&self.name).await {
             tracing::debug!(%error, "the inbox is left to expire");
         }
     }

@@ -10,8 +10,12 @@
 //! When it breaks it is thrown away; a [`Link`] makes the next one, over a list of nodes, with waits
 //! between. A [`Delivery`] is settled only with a proof of the type its consumer was opened for: for a
 //! job that is [`Confirmed`], which only a confirmed publish yields; dropping a delivery gives it back
-//! to its queue. What messages mean is left to others.
+//! to its queue. What messages mean is left to others. Under a session is a [`transport`]: RabbitMQ
+//! (`amqp`), or in the simulation a broker in memory that breaks on purpose.
 
+pub mod transport;
+
+mod amqp;
 mod convert;
 mod delivery;
 mod error;
@@ -21,6 +25,7 @@ mod options;
 mod session;
 mod topology;
 
+pub use amqp::Amqp;
 pub use delivery::{Consumer, Delivery};
 pub use error::Error;
 pub use inbox::Inbox;

@@ -1,5 +1,7 @@
 //! A connection that mends itself: whoever needs the broker asks the link for a live session.
 
+use crate::amqp::Amqp;
+use crate::transport::Dial;
 use crate::{Confirmed, Error, Options, Session};
 use evalfleet_proto::envelope::Envelope;
 use evalfleet_service::retry::Delays;
@@ -15,6 +17,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Link {
     options: Options,
+    dial: Arc<dyn Dial>,
     session: Mutex<Option<Arc<Session>>>,
     stop: CancellationToken,
 }
@@ -22,7 +25,12 @@ pub struct Link {
 impl Link {
     /// A link that is not connected yet; `stop` ends every wait in it.
     pub fn new(options: Options, stop: CancellationToken) -> Self {
-        Self { options, session: Mutex::new(None), stop }
+        Self::over(Arc::new(Amqp), options, stop)
+    }
+
+    /// The same, over connections that `dial` makes.
+    pub fn over(dial: Arc<dyn Dial>, options: Options, stop: CancellationToken) -> Self {
+        Self { options, dial, session: Mutex::new(None), stop }
     }
 
     /// Gives the live session, connecting if there is none: one try.
@@ -34,7 +42,7 @@ impl Link {
         if let Some(session) = slot.as_ref().filter(|session| session.is_alive()) {
             return Ok(session.clone());
         }
-        let session = Arc::new(Session::connect(&self.options).await?);
+        let session = Arc::new(Session::connect_over(&*self.dial, &self.options).await?);
         tracing::info!(node = session.node(), "connected to the broker");
         *slot = Some(session.clone());
         Ok(session)
@@ -100,8 +108,9 @@ impl Link {
 
     async fn pause(&self, wait: Duration, error: Error) -> Result<(), Error> {
         tokio::select! {
-            () = tokio::time::sleep(wait) => Ok(()),
+            biased;
             () = self.stop.cancelled() => Err(error),
+            () = tokio::time::sleep(wait) => Ok(()),
         }
     }
 }

@@ -1,17 +1,14 @@
 //! One connection: publish with confirm, consume, look into a queue. When it breaks it stays broken.
 
+use crate::amqp::Amqp;
 use crate::delivery::Consumer;
 use crate::options::without_password;
-use crate::{Error, Options, convert};
+use crate::transport::{Channel, Dial, Reply, Transport};
+use crate::{Error, Options};
 use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::wire::BODY_BYTES_MAX;
-use lapin::options::{
-    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
-};
-use lapin::types::FieldTable;
-use lapin::{Channel, Confirmation, Connection, ConnectionProperties};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -37,9 +34,7 @@ impl Confirmed {
 /// One connection to one node.
 #[derive(Debug)]
 pub struct Session {
-    connection: Connection,
-    /// For publishing; consumers have channels of their own, so that an error on one kills no other.
-    channel: Channel,
+    transport: Arc<dyn Transport>,
     node: String,
     confirm_timeout: Duration,
 }
@@ -50,13 +45,22 @@ impl Session {
     /// # Errors
     /// When none does, or one refuses the login.
     pub async fn connect(options: &Options) -> Result<Self, Error> {
+        Self::connect_over(&Amqp, options).await
+    }
+
+    /// The same, over connections that `dial` makes.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    pub async fn connect_over(dial: &dyn Dial, options: &Options) -> Result<Self, Error> {
         let mut reason = "no node is named".to_owned();
         for url in &options.urls {
-            match timeout(options.connect_timeout, Self::connect_to(url, options)).await {
-                Ok(Ok(session)) => return Ok(session),
-                Ok(Err(error)) if is_refusal(&error) => {
-                    return Err(Error::Denied { node: without_password(url) });
+            match timeout(options.connect_timeout, dial.connect(url, options)).await {
+                Ok(Ok(transport)) => {
+                    let node = without_password(url);
+                    return Ok(Self { transport, node, confirm_timeout: options.confirm_timeout });
                 }
+                Ok(Err(error @ Error::Denied { .. })) => return Err(error),
                 Ok(Err(error)) => reason = error.to_string(),
                 Err(_) => reason = format!("no answer within {} s", options.connect_timeout.as_secs()),
             }
@@ -64,24 +68,9 @@ impl Session {
         Err(Error::Unreachable { nodes: options.nodes(), reason })
     }
 
-    async fn connect_to(url: &str, options: &Options) -> lapin::Result<Self> {
-        let separator = if url.contains('?') { '&' } else { '?' };
-        let url = format!("{url}{separator}heartbeat={}", options.heartbeat.as_secs().max(1));
-        let properties = ConnectionProperties::default().with_connection_name(options.name.as_str().into());
-        let connection = Connection::connect(&url, properties).await?;
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions { nowait: false }).await?;
-        Ok(Self {
-            connection,
-            channel,
-            node: without_password(&url),
-            confirm_timeout: options.confirm_timeout,
-        })
-    }
-
     /// Whether the connection and its publishing channel still stand.
     pub fn is_alive(&self) -> bool {
-        self.connection.status().connected() && self.channel.status().connected()
+        self.transport.is_alive()
     }
 
     /// The node, without user and password.
@@ -105,24 +94,15 @@ impl Session {
             return Err(Error::TooLarge { bytes: body.len(), max: BODY_BYTES_MAX });
         }
         let what = || format!("{} {}", envelope.kind.as_str(), envelope.id);
-        let options = BasicPublishOptions { mandatory: false, immediate: false };
-        let publish = async {
-            let properties = convert::properties(envelope);
-            let confirm =
-                self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?;
-            confirm.await
-        };
+        let publish = self.transport.publish(exchange, key, envelope, body);
         match timeout(self.confirm_timeout, publish).await {
-            Ok(Ok(Confirmation::Ack(_))) => Ok(Confirmed { id: envelope.id, kind: envelope.kind }),
-            Ok(Ok(Confirmation::Nack(_))) => Err(Error::Refused { what: what() }),
-            Ok(Ok(Confirmation::NotRequested)) => {
-                Err(Error::Broken("the channel does not confirm".to_owned()))
-            }
-            Ok(Err(error)) => Err(Error::of(&error)),
+            Ok(Ok(Reply::Ack)) => Ok(Confirmed { id: envelope.id, kind: envelope.kind }),
+            Ok(Ok(Reply::Nack)) => Err(Error::Refused { what: what() }),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::Unconfirmed {
                 what: what(),
                 seconds: self.confirm_timeout.as_secs(),
-                blocked: self.connection.status().blocked(),
+                blocked: self.transport.is_blocked(),
             }),
         }
     }
@@ -133,15 +113,8 @@ impl Session {
     /// # Errors
     /// When the queue is missing or the connection broke.
     pub async fn consume<P>(&self, queue: &str, prefetch: u16) -> Result<Consumer<P>, Error> {
-        let channel = self.open_channel().await?;
-        channel
-            .basic_qos(prefetch, BasicQosOptions { global: false })
-            .await
-            .map_err(|error| Error::of(&error))?;
-        let options = BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
-        let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await;
-        let consumer = consumer.map_err(|error| Error::of(&error))?;
-        Ok(Consumer::new(queue.to_owned(), channel, consumer))
+        let source = self.open_channel().await?.consume(queue, prefetch).await?;
+        Ok(Consumer::new(source))
     }
 
     /// Takes up to `max` messages out of `queue` at once, to be settled or, when dropped, given back.
@@ -152,9 +125,8 @@ impl Session {
         let channel = self.open_channel().await?;
         let mut taken = Vec::new();
         while taken.len() < max {
-            let next = channel.basic_get(queue.into(), BasicGetOptions { no_ack: false }).await;
-            match next.map_err(|error| Error::of(&error))? {
-                Some(message) => taken.push(crate::Delivery::new(message.delivery, channel.clone())),
+            match channel.get(queue).await? {
+                Some(message) => taken.push(crate::Delivery::new(message)),
                 None => break,
             }
         }
@@ -190,27 +162,18 @@ impl Session {
     /// When the queue is missing or the connection broke.
     pub async fn depth(&self, queue: &str) -> Result<(u32, u32), Error> {
         // A passive declare of a missing queue closes its channel: never ask on the publishing one.
-        let channel = self.open_channel().await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
-        let queue = queue.map_err(|error| Error::of(&error))?;
-        Ok((queue.message_count(), queue.consumer_count()))
+        self.open_channel().await?.depth(queue).await
     }
 
-    pub(crate) async fn open_channel(&self) -> Result<Channel, Error> {
-        self.connection.create_channel().await.map_err(|error| Error::of(&error))
+    pub(crate) async fn open_channel(&self) -> Result<Arc<dyn Channel>, Error> {
+        self.transport.open().await
     }
 
     /// Says goodbye, so that the broker does not have to notice.
     pub async fn close(&self) {
-        let goodbye = self.connection.close(200, "goodbye".into());
+        let goodbye = self.transport.close();
         if !matches!(timeout(Duration::from_secs(2), goodbye).await, Ok(Ok(()))) {
             tracing::debug!(node = self.node, "the connection did not close in order");
         }
     }
-}
-
-fn is_refusal(error: &lapin::Error) -> bool {
-    let text = error.to_string();
-    text.contains("ACCESS_REFUSED") || text.contains("ACCESS-REFUSED")
 }

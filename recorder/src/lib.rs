@@ -15,6 +15,7 @@ pub mod facts;
 pub mod history;
 pub mod proof;
 
+pub mod gateway;
 pub mod import;
 pub mod service;
 pub mod store;

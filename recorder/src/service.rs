@@ -17,7 +17,8 @@ use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
 use evalfleet_service::retry::Delays;
 use evalfleet_service::settings;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The longest wait between two tries to reach the store.
@@ -63,8 +64,9 @@ impl Service {
     pub async fn serve(&self) -> anyhow::Result<()> {
         while !self.stop.is_cancelled() {
             let session = tokio::select! {
-                session = self.link.session() => session?,
+                biased;
                 () = self.stop.cancelled() => break,
+                session = self.link.session() => session?,
             };
             match Box::pin(self.consume(&session)).await {
                 Ok(()) => {}
@@ -86,14 +88,16 @@ impl Service {
         let mut batch: Batch<Item> = Batch::new(self.bounds);
         loop {
             let due = batch.due().map(tokio::time::Instant::from_std);
+            // Biased, as in the worker: a simulated run can be played again.
             tokio::select! {
-                next = results.next() => self.take(next?, &mut batch).await?,
-                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
-                    self.record(batch.take()).await?;
-                }
+                biased;
                 () = self.stop.cancelled() => {
                     return self.record(batch.take()).await;
                 }
+                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                    self.record(batch.take()).await?;
+                }
+                next = results.next() => self.take(next?, &mut batch).await?,
             }
             if batch.is_full() {
                 self.record(batch.take()).await?;
@@ -109,7 +113,7 @@ impl Service {
             Some(rule) => Err(format!("it breaks a rule: {rule}")),
         });
         match sound {
-            Ok(evaluation) => batch.push(Item { delivery, evaluation }, bytes, Instant::now()),
+            Ok(evaluation) => batch.push(Item { delivery, evaluation }, bytes, Instant::now().into_std()),
             Err(error) => self.bury(delivery, &error).await?,
         }
         Ok(())
@@ -163,8 +167,9 @@ impl Service {
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, results = batch.len(), "waiting for the store");
                     tokio::select! {
-                        () = tokio::time::sleep(delays.next_delay()) => {}
+                        biased;
                         () = self.stop.cancelled() => return Err(Failure::Store(error.into())),
+                        () = tokio::time::sleep(delays.next_delay()) => {}
                     }
                 }
                 Err(error) => return Err(Failure::Store(error.into())),

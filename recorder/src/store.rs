@@ -1,14 +1,16 @@
 //! The history as the recorder writes it: documents first, then the facts that point to them.
 
 use crate::facts::{self, Sum};
+use crate::gateway::Gateway;
 use evalfleet_datomic::edn::Value;
-use evalfleet_datomic::{Batch, Bounds, Client, Error as Refusal, Transacted, guard};
+use evalfleet_datomic::{Batch, Bounds, Error as Refusal, Transacted, guard};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::{BatchId, JobId, Sha256};
 use evalfleet_proto::wire;
 use evalfleet_service::blobs::{self, Blobs};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 /// Why something was not recorded.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +52,14 @@ impl Error {
 /// The history, for writing.
 #[derive(Debug, Clone)]
 pub struct Store {
-    client: Client,
+    client: Arc<dyn Gateway>,
     blobs: Blobs,
 }
 
 impl Store {
     /// The history behind `client`, with its documents in `blobs`.
-    pub fn new(client: Client, blobs: Blobs) -> Self {
-        Self { client, blobs }
+    pub fn new(client: impl Gateway + 'static, blobs: Blobs) -> Self {
+        Self { client: Arc::new(client), blobs }
     }
 
     /// Records evaluations in one transaction. The first result of a job stands: one that comes later,

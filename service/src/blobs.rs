@@ -2,7 +2,8 @@
 
 use evalfleet_proto::ids::Sha256;
 use object_store::{
-    ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, local::LocalFileSystem, path::Path,
+    ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, local::LocalFileSystem, memory::InMemory,
+    path::Path,
 };
 use std::sync::Arc;
 
@@ -51,6 +52,11 @@ impl Blobs {
         })?;
         let store = LocalFileSystem::new_with_prefix(dir).map_err(failed)?;
         Ok(Self { store: Arc::new(store), place })
+    }
+
+    /// A store that forgets with its last handle.
+    pub fn in_memory() -> Self {
+        Self { store: Arc::new(InMemory::new()), place: "memory".to_owned() }
     }
 
     /// Keeps `bytes` and tells their key. Keeping the same bytes again costs a look.

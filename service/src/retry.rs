@@ -1,10 +1,15 @@
 //! How long to wait before trying again: the one place that names the `backoff` crate.
 //!
 //! `backoff` is what the fleet was asked to use, and is no longer maintained; behind this module it can
-//! be replaced in one place.
+//! be replaced in one place. Its growth is taken from it, the jitter is drawn here, from the thread's own
+//! generator: one that is seeded makes the waits of a simulated run those of its replay.
 
 use backoff::backoff::Backoff as _;
 use std::time::Duration;
+
+/// By how much of itself a wait may be shorter or longer, so that those who failed together do not all
+/// come back together.
+const JITTER: f64 = 0.5;
 
 /// Growing, jittered waits, from 200 ms to `longest`, without end.
 #[derive(Debug)]
@@ -19,13 +24,15 @@ impl Delays {
             multiplier: 2.0,
             max_interval: longest,
             max_elapsed_time: None,
+            randomization_factor: 0.0,
             ..backoff::ExponentialBackoff::default()
         })
     }
 
     /// The next wait.
     pub fn next_delay(&mut self) -> Duration {
-        self.0.next_backoff().unwrap_or(self.0.max_interval)
+        let wait = self.0.next_backoff().unwrap_or(self.0.max_interval);
+        wait.mul_f64(fastrand::f64().mul_add(2.0 * JITTER, 1.0 - JITTER))
     }
 
     /// Starts over: the thing worked.

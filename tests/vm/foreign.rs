@@ -9,7 +9,7 @@ use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::{Layers, Settings};
 use evalfleet_tests::machine::{self, Machine};
-use evalfleet_worker::job::{Fate, Runner};
+use evalfleet_worker::job::{Fate, Run, Runner};
 use evalfleet_worker::supply::Supply;
 use serde_json::{Value, json};
 use std::path::PathBuf;

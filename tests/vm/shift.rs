@@ -9,7 +9,7 @@ use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
-use evalfleet_worker::job::{Fate, Runner};
+use evalfleet_worker::job::{Fate, Run, Runner};
 use evalfleet_worker::supply::{self, Supply};
 use evalfleet_worker::vm::Event;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use crate::opinion;
 use crate::order;
 use crate::output::Stream;
 use crate::reach;
-use crate::supply::{Refusal, Supplied, Supply};
+use crate::supply::{Refusal, Status, Supplied, Supply};
 use crate::verdict::{Seen, Verdict, judge};
 use crate::vm;
 use crate::vm::effects::{self, Expected};
@@ -25,6 +25,7 @@ use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The largest file that a job may have kept.
@@ -42,6 +43,33 @@ pub enum Fate {
     Fault(String),
     /// This worker can make no VM: it was not even tried, and belongs back into its queue.
     Unable(String),
+}
+
+/// What a worker has its jobs run by: [`Runner`], in VMs; a stand-in where there are none.
+pub trait Run: Send {
+    /// Runs `job`, which was taken at `taken`, and tells `tell` what happens meanwhile.
+    fn run(
+        &mut self,
+        job: &Job,
+        taken: Timestamp,
+        cancel: &CancellationToken,
+        tell: &mut (dyn FnMut(Event) + Send),
+    ) -> impl Future<Output = Fate> + Send;
+
+    /// How its supply of VMs is, whenever that changes.
+    fn supply(&self) -> watch::Receiver<Status>;
+
+    /// Ends the spare VM: the worker is going.
+    fn put_away(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Who and where it is: worker and host.
+    fn place(&self) -> (&WorkerId, &str);
+
+    /// A report with everything that is known without a VM.
+    fn blank(&self, job: &Job, taken: Timestamp, verdict: Verdict) -> Evaluation {
+        let (worker, host) = self.place();
+        blank(job, taken, verdict, worker, host)
+    }
 }
 
 /// Runs jobs, one after the other.
@@ -73,15 +101,8 @@ struct Done {
     reset: Reset,
 }
 
-impl Runner {
-    /// A runner for the worker `worker`.
-    pub fn new(settings: Arc<Settings>, worker: WorkerId, supply: Supply, blobs: Blobs) -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { supply, blobs, worker, host, settings }
-    }
-
-    /// Runs `job`, which was taken at `taken`, and tells `tell` what happens meanwhile.
-    pub async fn run(
+impl Run for Runner {
+    async fn run(
         &mut self,
         job: &Job,
         taken: Timestamp,
@@ -113,14 +134,24 @@ impl Runner {
         }
     }
 
-    /// How its supply of VMs is, whenever that changes.
-    pub fn supply(&self) -> tokio::sync::watch::Receiver<crate::supply::Status> {
+    fn supply(&self) -> watch::Receiver<Status> {
         self.supply.status()
     }
 
-    /// Ends the spare VM: the worker is going.
-    pub async fn put_away(&mut self) {
+    async fn put_away(&mut self) {
         self.supply.discard().await;
+    }
+
+    fn place(&self) -> (&WorkerId, &str) {
+        (&self.worker, &self.host)
+    }
+}
+
+impl Runner {
+    /// A runner for the worker `worker`.
+    pub fn new(settings: Arc<Settings>, worker: WorkerId, supply: Supply, blobs: Blobs) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { supply, blobs, worker, host, settings }
     }
 
     /// Runs the job in the VM it was supplied with; `Ok(Err(…))` is the request's own fault.
@@ -373,49 +404,49 @@ impl Runner {
     fn refused(&self, job: &Job, taken: Timestamp, verdict: Verdict) -> Fate {
         Fate::Done(Box::new(self.blank(job, taken, verdict)))
     }
+}
 
-    /// A report with everything that is known without a VM.
-    pub fn blank(&self, job: &Job, taken: Timestamp, verdict: Verdict) -> Evaluation {
-        let queued = taken.duration_since(job.submitted);
-        Evaluation {
-            schema: SCHEMA_VERSION,
-            id: job.id,
-            kind: job.task.kind().to_owned(),
-            batch: job.batch.clone(),
-            success_rate: verdict.success_rate(),
-            status: verdict.status,
-            cause: verdict.cause,
-            evidence: verdict.evidence,
-            warnings: Vec::new(),
-            calls: Vec::new(),
-            exit_code: verdict.exit_code,
-            signal: verdict.signal,
-            stdout: Output::default(),
-            stderr: Output::default(),
-            effects: Vec::new(),
-            effects_omitted: 0,
-            network: Vec::new(),
-            network_omitted: 0,
-            processes_left: 0,
-            processes_left_names: Vec::new(),
-            artifacts: Vec::new(),
-            metrics: Metrics::default(),
-            // Two hosts' clocks may disagree: never negative.
-            timings: Timings { queued: queued.try_into().unwrap_or(Duration::ZERO), ..Timings::default() },
-            provenance: Provenance {
-                worker: self.worker.to_string(),
-                host: self.host.clone(),
-                attempt: job.attempt(),
-                content_key: Some(wire::content_key(job)),
-                ..Provenance::default()
-            },
-            labels: job.labels.clone(),
-            replay_of: job.replay_of,
-            attempts: job.attempts.clone(),
-            submitted: job.submitted,
-            started: taken,
-            finished: Timestamp::now(),
-        }
+/// A report with everything that is known without a VM.
+fn blank(job: &Job, taken: Timestamp, verdict: Verdict, worker: &WorkerId, host: &str) -> Evaluation {
+    let queued = taken.duration_since(job.submitted);
+    Evaluation {
+        schema: SCHEMA_VERSION,
+        id: job.id,
+        kind: job.task.kind().to_owned(),
+        batch: job.batch.clone(),
+        success_rate: verdict.success_rate(),
+        status: verdict.status,
+        cause: verdict.cause,
+        evidence: verdict.evidence,
+        warnings: Vec::new(),
+        calls: Vec::new(),
+        exit_code: verdict.exit_code,
+        signal: verdict.signal,
+        stdout: Output::default(),
+        stderr: Output::default(),
+        effects: Vec::new(),
+        effects_omitted: 0,
+        network: Vec::new(),
+        network_omitted: 0,
+        processes_left: 0,
+        processes_left_names: Vec::new(),
+        artifacts: Vec::new(),
+        metrics: Metrics::default(),
+        // Two hosts' clocks may disagree: never negative.
+        timings: Timings { queued: queued.try_into().unwrap_or(Duration::ZERO), ..Timings::default() },
+        provenance: Provenance {
+            worker: worker.to_string(),
+            host: host.to_owned(),
+            attempt: job.attempt(),
+            content_key: Some(wire::content_key(job)),
+            ..Provenance::default()
+        },
+        labels: job.labels.clone(),
+        replay_of: job.replay_of,
+        attempts: job.attempts.clone(),
+        submitted: job.submitted,
+        started: taken,
+        finished: Timestamp::now(),
     }
 }
 

@@ -9,8 +9,11 @@
 //!
 //! Killed anywhere before the confirm, the job is delivered again; killed between the confirm and the
 //! ack, it runs again and its second result is suppressed by the recorder.
+//!
+//! Every `select!` is `biased`, the way out first: what happens hangs on nothing but what it is told and
+//! when, so that the simulation in `tests/` can play a run again.
 
-use crate::job::{Fate, Runner};
+use crate::job::{Fate, Run, Runner};
 use crate::verdict::Verdict;
 use crate::vm;
 use evalfleet_broker::{Confirmed, Delivery, Error, Link};
@@ -37,18 +40,18 @@ const EVENTS_MAX: usize = 256;
 
 /// A worker at its broker.
 #[derive(Debug)]
-pub struct Service {
+pub struct Service<R = Runner> {
     link: Arc<Link>,
-    runner: Runner,
+    runner: R,
     worker: WorkerId,
     settings: Arc<Settings>,
     answered: VecDeque<Confirmed>,
     events: mpsc::Sender<(JobId, Event)>,
 }
 
-impl Service {
+impl<R: Run> Service<R> {
     /// A worker that takes jobs over `link`.
-    pub fn new(link: Arc<Link>, runner: Runner, worker: WorkerId, settings: Arc<Settings>) -> Self {
+    pub fn new(link: Arc<Link>, runner: R, worker: WorkerId, settings: Arc<Settings>) -> Self {
         let (events, told) = mpsc::channel(EVENTS_MAX);
         tokio::spawn(tell(link.clone(), told));
         Self { link, runner, worker, settings, answered: VecDeque::new(), events }
@@ -68,22 +71,26 @@ impl Service {
         while !drain.is_cancelled() {
             // A worker that can make no VM leaves the jobs in their queues.
             tokio::select! {
-                able = supply.wait_for(|status| status.able) => if able.is_err() { break },
+                biased;
                 () = drain.cancelled() => break,
+                able = supply.wait_for(|status| status.able) => if able.is_err() { break },
             }
             let session = tokio::select! {
-                session = self.link.session() => session?,
+                biased;
                 () = drain.cancelled() => break,
+                session = self.link.session() => session?,
             };
             let next = tokio::select! {
-                next = session.next_of(&queues) => next,
-                _ = supply.wait_for(|status| !status.able) => continue,
+                biased;
                 () = drain.cancelled() => break,
+                _ = supply.wait_for(|status| !status.able) => continue,
+                next = session.next_of(&queues) => next,
             };
             let done = match next {
                 Ok(delivery) => tokio::select! {
-                    done = Box::pin(self.handle(delivery)) => done,
+                    biased;
                     () = give_up.cancelled() => break,
+                    done = Box::pin(self.handle(delivery)) => done,
                 },
                 Err(error) => Err(error),
             };

@@ -19,7 +19,7 @@ use evalfleet_proto::job::Job;
 use evalfleet_proto::submission::Defaults;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
-use evalfleet_worker::job::{Fate, Runner};
+use evalfleet_worker::job::{Fate, Run, Runner};
 use evalfleet_worker::supply::Supply;
 use flat::Flat;
 use marks::{Look, Marks};

@@ -15,8 +15,8 @@ use evalfleet_proto::envelope::MessageType;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::{topology, wire};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -55,11 +55,12 @@ impl Mailbox {
     pub(super) fn start(link: Arc<Link>, stop: CancellationToken) -> Self {
         let (requests, asked) = mpsc::channel(REQUESTS);
         let name = format!("eval.client.{}", JobId::fresh());
-        let owner = Owner { link, name, open: HashMap::new(), asked, unanswered: Vec::new() };
+        let owner = Owner { link, name, open: BTreeMap::new(), asked, unanswered: Vec::new() };
         tokio::spawn(async move {
             tokio::select! {
-                () = owner.run() => {}
+                biased;
                 () = stop.cancelled() => {}
+                () = owner.run() => {}
             }
         });
         Self { requests }
@@ -85,7 +86,7 @@ impl Mailbox {
 struct Owner {
     link: Arc<Link>,
     name: String,
-    open: HashMap<JobId, broadcast::Sender<Notice>>,
+    open: BTreeMap<JobId, broadcast::Sender<Notice>>,
     asked: mpsc::Receiver<Request>,
     /// Whom the broken connection could not serve.
     unanswered: Vec<(Answer, Slot)>,
@@ -127,7 +128,24 @@ impl Owner {
             let _ = answer.send(Ok(slot));
         }
         loop {
+            // What has come goes before what is asked for.
             tokio::select! {
+                biased;
+                delivery = inbox.next() => match delivery {
+                    Ok(delivery) => {
+                        let done = self.hand_on(&delivery);
+                        if delivery.settle(&()).await.is_err() {
+                            return Left::Broken;
+                        }
+                        if let Some(id) = done {
+                            forget(&inbox, id).await;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the inbox broke");
+                        return Left::Broken;
+                    }
+                },
                 request = self.asked.recv() => match request {
                     Some(Request::HearOf(id, answer)) => {
                         if self.hear_of(&inbox, id, answer).await.is_err() {
@@ -142,21 +160,6 @@ impl Owner {
                     None => {
                         inbox.close().await;
                         return Left::Closed;
-                    }
-                },
-                delivery = inbox.next() => match delivery {
-                    Ok(delivery) => {
-                        let done = self.hand_on(&delivery);
-                        if delivery.settle(&()).await.is_err() {
-                            return Left::Broken;
-                        }
-                        if let Some(id) = done {
-                            forget(&inbox, id).await;
-                        }
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "the inbox broke");
-                        return Left::Broken;
                     }
                 },
             }

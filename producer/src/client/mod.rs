@@ -33,7 +33,8 @@ mod tools;
 pub use error::Error;
 pub use pending::Pending;
 
-use evalfleet_broker::{Link, Options};
+use evalfleet_broker::transport::Dial;
+use evalfleet_broker::{Amqp, Link, Options};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::envelope::Envelope;
 use evalfleet_proto::ids::{ImageRef, JobId};
@@ -71,8 +72,17 @@ impl Client {
     /// # Errors
     /// When none of its nodes answers now. Later losses are mended.
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
+        Self::connect_over(Arc::new(Amqp), settings).await
+    }
+
+    /// The same, over connections that `dial` makes.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_over(dial: Arc<dyn Dial>, settings: &Settings) -> Result<Self, Error> {
         let stop = CancellationToken::new();
-        let link = Arc::new(Link::new(Options::new(&settings.broker, "evalfleet client"), stop.clone()));
+        let link =
+            Arc::new(Link::over(dial, Options::new(&settings.broker, "evalfleet client"), stop.clone()));
         link.try_session().await?;
         Ok(Self {
             mailbox: Mailbox::start(link.clone(), stop.clone()),
