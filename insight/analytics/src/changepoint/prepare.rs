@@ -70,9 +70,9 @@ fn bridge(values: &[f64]) -> Option<Vec<f64>> {
     filled[last + 1..].fill(values[last]);
     for pair in known.windows(2) {
         let (left, right) = (pair[0], pair[1]);
-        for at in left + 1..right {
-            let share = (at - left) as f64 / (right - left) as f64;
-            filled[at] = values[left] + share * (values[right] - values[left]);
+        for (gone, value) in filled[left..right].iter_mut().enumerate() {
+            let share = gone as f64 / (right - left) as f64;
+            *value = values[left] + share * (values[right] - values[left]);
         }
     }
     Some(filled)

@@ -133,11 +133,12 @@ pub(super) fn cut(values: &[f64], settings: &Settings) -> Cut {
                 continue;
             }
             let residuals = sums.all_residuals();
-            for model in 0..Model::ALL.len() {
-                let cost = paid[model] + rules.likelihood(residuals[model], end - start);
-                if cost < best[model][end] {
-                    best[model][end] = cost;
-                    from[model][end] = start;
+            let costs = paid.iter().zip(residuals);
+            let costs = costs.map(|(paid, residuals)| paid + rules.likelihood(residuals, end - start));
+            for (cost, (best, from)) in costs.zip(best.iter_mut().zip(&mut from)) {
+                if cost < best[end] {
+                    best[end] = cost;
+                    from[end] = start;
                 }
             }
         }
@@ -183,8 +184,8 @@ impl Sums {
         let point = [values[at], values[at.saturating_sub(1)], self.count];
         self.count += 1.0;
         let before = [0, 1, 2].map(|axis| point[axis] - self.mean[axis]);
-        for axis in 0..3 {
-            self.mean[axis] += before[axis] / self.count;
+        for (mean, before) in self.mean.iter_mut().zip(before) {
+            *mean += before / self.count;
         }
         let after = [0, 1, 2].map(|axis| point[axis] - self.mean[axis]);
         let pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)];

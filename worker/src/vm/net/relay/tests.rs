@@ -100,7 +100,10 @@ fn tcp_flags(packet: &[u8]) -> (bool, bool) {
     (tcp.rst(), tcp.syn() && tcp.ack())
 }
 
-fn contacts(relay: &Relay) -> Vec<(Protocol, Option<String>, Option<u16>, Option<String>, u64, bool)> {
+/// Protocol, destination, port, name, attempts, whether they were allowed.
+type Noted = (Protocol, Option<String>, Option<u16>, Option<String>, u64, bool);
+
+fn contacts(relay: &Relay) -> Vec<Noted> {
     let tally = relay.shared.ledger().tally();
     let of = |c: evalfleet_proto::network::Contact| {
         (c.protocol, c.destination, c.port, c.name, c.attempts, c.allowed)
