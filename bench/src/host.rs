@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use evalfleet_proto::Timestamp;
 use serde::Serialize;
+use std::time::Duration;
 
 /// The machine, at the beginning of a measurement.
 #[derive(Debug, Clone, Serialize)]
@@ -48,6 +49,39 @@ pub fn resident() -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
+/// The bytes of memory that a process has for itself: written by it, and shared with nobody.
+///
+/// # Errors
+/// When it is gone, or belongs to somebody else.
+pub fn private(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let rollup = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line =
+        rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).context("Private_Dirty")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| path.clone())?;
+    Ok(kib * 1024)
+}
+
+/// The processor time of this process, of all its children that have ended, and of `other`.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn processor_time(other: Option<u32>) -> anyhow::Result<Duration> {
+    let own = ticks("/proc/self/stat", 4)?;
+    let other = other.map_or(Ok(0), |pid| ticks(&format!("/proc/{pid}/stat"), 2))?;
+    Ok(Duration::from_millis((own + other) * 1000 / rustix::param::clock_ticks_per_second()))
+}
+
+/// Sums fields 14 and following of a process's `stat`: its time in user mode and in the kernel's, then that
+/// of its children.
+fn ticks(path: &str, fields: usize) -> anyhow::Result<u64> {
+    let stat = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
+    // The name in field 2 may hold anything.
+    let (_, rest) = stat.rsplit_once(')').context("a process's stat")?;
+    let times = rest.split_ascii_whitespace().skip(11).take(fields);
+    times.map(|field| field.parse::<u64>().with_context(|| path.to_owned())).sum()
+}
+
 fn model(cpuinfo: &str) -> String {
     let line = cpuinfo.lines().find(|line| line.starts_with("model name"));
     let name = line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());
@@ -56,6 +90,18 @@ fn model(cpuinfo: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_process_that_works_uses_time_and_has_memory() {
+        let before = super::processor_time(None).unwrap();
+        let begun = std::time::Instant::now();
+        while super::processor_time(None).unwrap() == before {
+            assert!(begun.elapsed().as_secs() < 60, "no time passes");
+        }
+        assert!(super::private(std::process::id()).unwrap() > 0);
+        let other = super::processor_time(Some(std::process::id())).unwrap();
+        assert!(other > super::processor_time(None).unwrap());
+    }
+
     #[test]
     fn the_model_is_the_first_processors() {
         assert_eq!(

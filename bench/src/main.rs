@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use evalfleet_bench::report::Report;
 use evalfleet_bench::soak::Plan;
-use evalfleet_bench::{effects, queue, reset, soak, stream};
+use evalfleet_bench::{effects, pace, queue, reset, soak, stream};
 use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, logging, shutdown};
 use std::path::{Path, PathBuf};
@@ -30,11 +30,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Time to a clean VM's first command: clones against `snapshot-load`.
+    /// Time to a clean VM's first command, ten ways.
     Reset {
         /// Rounds that count.
         #[arg(long, default_value_t = 15)]
         runs: usize,
+    },
+    /// No-op jobs one after the other: a worker against a loop of `snapshot-load`.
+    Pace {
+        /// Blocks of ten jobs that count.
+        #[arg(long, default_value_t = 5)]
+        blocks: usize,
     },
     /// A job's output, from the VM to the worker.
     Stream {
@@ -75,8 +81,9 @@ enum What {
 }
 
 /// What is measured if nothing is said, and the files of its tables.
-const EVERYTHING: [(&str, What); 4] = [
+const EVERYTHING: [(&str, What); 5] = [
     ("reset.txt", What::Reset { runs: 15 }),
+    ("pace.txt", What::Pace { blocks: 5 }),
     ("stream.txt", What::Stream { runs: 5 }),
     ("effects.txt", What::Effects { runs: 15 }),
     ("queue.txt", What::Queue { jobs: 300, window: 32 }),
@@ -107,6 +114,9 @@ async fn measure(
     match *what {
         What::Reset { runs } => {
             Box::pin(reset::measure(settings, runs, interrupted)).await.context("measuring resets")
+        }
+        What::Pace { blocks } => {
+            Box::pin(pace::measure(settings, blocks, interrupted)).await.context("measuring the pace")
         }
         What::Stream { runs } => {
             Box::pin(stream::measure(settings, runs, interrupted)).await.context("measuring a stream")

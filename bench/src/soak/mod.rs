@@ -11,16 +11,11 @@ mod marks;
 use crate::host::Host;
 use crate::report::{Figure, Report, Row};
 use crate::series::Series;
-use anyhow::{Context as _, bail, ensure};
-use evalfleet_proto::Timestamp;
+use crate::stand;
+use anyhow::{Context as _, ensure};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::WorkerId;
-use evalfleet_proto::job::Job;
-use evalfleet_proto::submission::Defaults;
-use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
-use evalfleet_worker::job::{Fate, Run, Runner};
-use evalfleet_worker::supply::Supply;
+use evalfleet_worker::job::{Run as _, Runner};
 use flat::Flat;
 use marks::{Look, Marks};
 use std::path::Path;
@@ -68,7 +63,7 @@ pub async fn measure(
 ) -> anyhow::Result<Report> {
     let (host, settings) = (Host::look(), Arc::new(settings.clone()));
     let vms = settings.state_dir().join("vms");
-    let mut first = runner(&settings, "soak-0").await?;
+    let mut first = stand::worker(&settings, "soak-0").await?;
     let (modules, provenance) = Box::pin(control(&mut first, &settings)).await?;
     let course = Arc::new(Mutex::new(Course {
         plan,
@@ -86,7 +81,7 @@ pub async fn measure(
     let mut workers = Vec::new();
     for number in 0..plan.workers.max(1) {
         let runner =
-            if number == 0 { None } else { Some(runner(&settings, &format!("soak-{number}")).await?) };
+            if number == 0 { None } else { Some(stand::worker(&settings, &format!("soak-{number}")).await?) };
         workers.push(runner);
     }
     workers[0] = Some(first);
@@ -107,24 +102,18 @@ pub async fn measure(
     Ok(report(host, provenance, &course))
 }
 
-async fn runner(settings: &Arc<Settings>, name: &str) -> anyhow::Result<Runner> {
-    let name: WorkerId = name.parse()?;
-    let mut supply = Supply::new(settings, &name)?;
-    // The image and its accelerator are found out before the clock starts.
-    Box::pin(supply.warm_up(&settings.client.image)).await?;
-    let blobs = Blobs::in_dir(&settings.blobs_dir())?;
-    Ok(Runner::new(settings.clone(), name, supply, blobs))
-}
-
 /// Shows that every kind of mark is found where it was not cleaned: one job marks, and looks once more.
 /// Gives the modules of a clean VM, and what the results say of the machine.
 async fn control(
     runner: &mut Runner,
     settings: &Settings,
 ) -> anyhow::Result<(String, Vec<(&'static str, String)>)> {
-    let first = run(runner, marks::job(0, Look::Plain, "")?.into_job(&defaults(settings))?).await?;
+    let first =
+        stand::evaluate(runner, marks::job(0, Look::Plain, "")?.into_job(&stand::defaults(settings))?)
+            .await?;
     let modules = Marks::read(&first)?.modules;
-    let twice = run(runner, marks::twice(&modules)?.into_job(&defaults(settings))?).await?;
+    let twice =
+        stand::evaluate(runner, marks::twice(&modules)?.into_job(&stand::defaults(settings))?).await?;
     marks::all_kinds_found(&twice)?;
     let of = &twice.provenance;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -138,18 +127,6 @@ async fn control(
             ("reset", strategy),
         ],
     ))
-}
-
-fn defaults(settings: &Settings) -> Defaults {
-    Defaults { image: settings.client.image.clone(), now: Timestamp::now() }
-}
-
-async fn run(runner: &mut Runner, job: Job) -> anyhow::Result<Evaluation> {
-    let never = CancellationToken::new();
-    match Box::pin(runner.run(&job, Timestamp::now(), &never, &mut |_| ())).await {
-        Fate::Done(evaluation) => Ok(*evaluation),
-        Fate::Fault(why) | Fate::Unable(why) => bail!("a fault of ours: {why}"),
-    }
 }
 
 async fn work(
@@ -172,8 +149,8 @@ async fn work(
             (number, look, course.modules.clone())
         };
         let begun = Instant::now();
-        let job = marks::job(number, look, &modules)?.into_job(&defaults(settings))?;
-        let evaluation = run(&mut runner, job).await.with_context(|| format!("job {number}"))?;
+        let job = marks::job(number, look, &modules)?.into_job(&stand::defaults(settings))?;
+        let evaluation = stand::evaluate(&mut runner, job).await.with_context(|| format!("job {number}"))?;
         let marks = Marks::read(&evaluation).with_context(|| format!("job {number}"))?;
         marks::only_its_own(number, &evaluation).with_context(|| format!("job {number}"))?;
         course.lock().await.note(number, look, begun.elapsed(), &evaluation, marks, vms)?;

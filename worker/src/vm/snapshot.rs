@@ -63,6 +63,11 @@ impl Snapshot {
         Ok(Self { process, qmp, agent, _net: net })
     }
 
+    /// Its QEMU.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Takes it back, wakes it, and waits for its agent.
     ///
     /// # Errors
