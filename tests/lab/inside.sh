@@ -6,7 +6,7 @@
 #   service  a worker as deploy/systemd/ starts it, without root, on a real broker: one job, in a jail that lacks nothing
 #   trials   the VM trials of tests/vm on reset, jail, limits and faults, under KVM, which is asserted by their own labels
 #            and by every template's record
-#   more     those on strategies, supply and effects
+#   more     those on strategies, supply and effects, for which all others' time is not spent again
 set -u
 payload=$(dirname "$0")
 . "$payload/settings"
@@ -103,7 +103,8 @@ trials() {
 }
 
 more() {
-    run_trials --skip reset:: --skip jail:: --skip limits:: --skip faults:: --skip accelerator::
+    run_trials --skip reset:: --skip jail:: --skip limits:: --skip faults:: --skip accelerator:: \
+        --skip network:: --skip scenarios:: --skip foreign_
 }
 
 # Everything that a host of one's own has: the account, the settings, the unit, a broker.
@@ -136,6 +137,17 @@ show_jail() {
     done
 }
 
+# What a worker that did not come up was given.
+show_delegation() {
+    systemctl show --property=ControlGroup,Delegate,DelegateControllers,NRestarts evalfleet-worker@1 | sed 's/^/  /'
+    group=/sys/fs/cgroup$(systemctl show --value --property=ControlGroup evalfleet-worker@1)
+    ls -ld "$group" "$group"/* | grep -E 'procs|control|main' | sed 's/^/  /'
+    (cd "$group" && grep -H . cgroup.controllers cgroup.subtree_control cgroup.procs) | sed 's/^/  /'
+}
+
+# Whether it was started again and again: then there is nothing to wait for.
+gives_up() { [ "$(systemctl show --value --property=NRestarts evalfleet-worker@1)" -ge 3 ]; }
+
 service() {
     unset EVALFLEET_STATE__DIR EVALFLEET_IMAGES__DIR EVALFLEET_QEMU__SNAPSHOT_DIR EVALFLEET_QEMU__BOOT_TIMEOUT EVALFLEET_QEMU__RESET_TIMEOUT
     export HOME=/root
@@ -146,9 +158,11 @@ service() {
     until [ -s /run/lab/jailed ] || ! kill -0 "$job" 2> /dev/null; do
         sleep 2
         show_jail > /run/lab/jailed
+        if gives_up; then kill "$job"; fi
     done
     wait "$job"
     code=$?
+    [ "$code" -eq 0 ] || show_delegation
     journalctl --quiet --no-pager --output=cat --unit=evalfleet-worker@1 | sed 's/^/  /'
     cat /run/lab/jailed
     tr -d ' \n' < /run/lab/result | grep -oE '"status":"[a-z_]*"|"accelerator":"[a-z]*"|"path":"/workspace/a","change":"[a-z]*"' | sed 's/^/  /'

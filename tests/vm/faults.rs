@@ -6,6 +6,7 @@ use super::yard::Yard;
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::submission::Submission;
 use evalfleet_service::settings::Settings;
+use evalfleet_tests::machine::patience;
 use evalfleet_worker::job::Fate;
 use rustix::process::Signal;
 use std::fs;
@@ -117,6 +118,7 @@ fn an_agent_that_floods_is_the_subjects(yard: &Yard) {
 fn a_full_guest_disk_is_a_budget(yard: &Yard) {
     let mut shift = Shift::begin(yard);
     let mut job = shift.script("cat /dev/zero > /workspace/full");
+    job.limits.wall *= patience();
     job.limits.disk = "32M".parse().expect("a size");
     let report = shift.evaluate(&job);
     expect(&report, Status::LimitExceeded, Cause::Budget);
@@ -129,7 +131,10 @@ fn a_clock_set_wrong_concerns_that_job_alone(yard: &Yard) {
     let job = shift.script("date -s '2001-02-03 04:05:06' > /dev/null && sleep 0.2 && date +%Y");
     let report = shift.evaluate(&job);
     assert_eq!((report.status, report.stdout.text.as_str()), (Status::Passed, "2001\n"), "{report:?}");
-    assert!(report.metrics.wall < Duration::from_secs(30), "the host's clock counts: {report:?}");
+    assert!(
+        report.metrics.wall < Duration::from_secs(30) * patience(),
+        "the host's clock counts: {report:?}"
+    );
     let job = shift.script("date +%s");
     let clock: i64 = shift.evaluate(&job).stdout.text.trim().parse().expect("seconds");
     let now = evalfleet_proto::Timestamp::now().as_second();
@@ -221,7 +226,7 @@ fn a_full_host_disk_is_ours_and_the_jobs_stay(yard: &Yard) {
     send(spare, Signal::KILL);
     // What the dead one leaves is taken as well.
     let begun = Instant::now();
-    while shift.supply().borrow().able && begun.elapsed() < Duration::from_secs(60) {
+    while shift.supply().borrow().able && begun.elapsed() < Duration::from_secs(60) * patience() {
         fill(&filler);
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -117,7 +117,7 @@ fn own_tables() {
     let file = disk("ssh");
     let machine = machine();
     let toml = format!(
-        "[qemu]\nmemory = \"512M\"\ncpus = 2\ndisk_size = \"20G\"\nnetwork = \"user,hostfwd=tcp::2222-:22\"\n\
+        "[worker]\nnetwork_allow = [\"192.0.2.9:80\"]\n[qemu]\nmemory = \"512M\"\ncpus = 2\ndisk_size = \"20G\"\nnetwork = \"user,hostfwd=tcp::2222-:22\"\n\
          snapshot_dir = \"{}\"\n[qemu.images]\nbase = \"{}\"\n",
         machine::repository().join("target/foreign/templates").display(),
         file.display()
@@ -179,6 +179,10 @@ fn own_tables() {
         clean.provenance.reset.map(|reset| reset.nonce)
     );
 
+    let asks = json!({"network": {"allow": ["192.0.2.9:80"]}});
+    let refused = second.run("base", &["true"], asks);
+    assert_eq!((refused.status, refused.cause), (Status::Failed, Some(Cause::Harness)), "{refused:?}");
+    assert!(refused.evidence[0].message.contains("no network"), "{refused:?}");
     let late = first.run("base", &["sh", "-c", "sleep 600 & sleep 600"], json!({"limits": {"wall": "3s"}}));
     assert_eq!((late.status, late.cause), (Status::TimedOut, Some(Cause::Budget)), "{late:?}");
     let missing = second.run("base", &["no-such-program"], json!({}));

@@ -2,6 +2,7 @@
 
 use super::Test;
 use crate::yard::Yard;
+use evalfleet_tests::machine::patience;
 use evalfleet_worker::vm::{Active, Jail};
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +41,7 @@ fn is_there(pid: u32) -> bool {
 fn soon(what: &str, mut true_now: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !true_now() {
-        assert!(begun.elapsed() < Duration::from_secs(5), "{what}");
+        assert!(begun.elapsed() < Duration::from_secs(5) * patience(), "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -7,6 +7,7 @@ use evalfleet_proto::guest::{Exited, Run};
 use evalfleet_proto::job::Limits;
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::units::ByteSize;
+use evalfleet_tests::machine::patience;
 use evalfleet_worker::opinion;
 use evalfleet_worker::verdict::{Seen, Verdict, judge};
 use evalfleet_worker::vm::{Ending, Event, Meter, Progress, Spent};
@@ -17,7 +18,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("limits::a_sleeper_runs_out_of_time", |yard| {
         let limits = Limits { wall: Duration::from_secs(1), ..limits() };
         let run = crossed(yard, "sleep 60", &limits, Status::TimedOut, "ran for 1");
-        assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
+        assert!(run.took < Duration::from_secs(10) * patience(), "{:?}", run.took);
     }),
     ("limits::a_busy_loop_runs_out_of_processor_time", |yard| {
         let limits = Limits { cpu: Duration::from_secs(1), ..limits() };
@@ -47,7 +48,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
         crossed(yard, script, &limits, Status::OutOfMemory, "may use 64M");
     }),
     ("limits::a_fork_bomb_runs_out_of_processes", |yard| {
-        let limits = Limits { processes: 20, wall: Duration::from_secs(20), ..limits() };
+        let limits = Limits { processes: 20, wall: Duration::from_secs(20) * patience(), ..limits() };
         let script = "i=0; while [ $i -lt 100 ]; do sleep 5 & i=$((i+1)); done; exit 1";
         crossed(yard, script, &limits, Status::LimitExceeded, "had 20 processes at once, may have 20");
     }),
@@ -67,7 +68,8 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 ];
 
 fn limits() -> Limits {
-    Limits { wall: Duration::from_secs(60), cpu: Duration::from_secs(60), ..Limits::default() }
+    let minute = Duration::from_secs(60) * patience();
+    Limits { wall: minute, cpu: minute, ..Limits::default() }
 }
 
 /// What a run under limits came to.
@@ -107,7 +109,7 @@ fn run(yard: &Yard, script: &str, limits: &Limits) -> Outcome {
     let ending = yard.wait(active.run(order, &[], meter, &never, &mut listen)).expect("our part works");
     let took = begun.elapsed();
     let spent = yard.stop(active);
-    let verdict = judge(&ending, limits, Seen { disk_growth: spent.disk_growth });
+    let verdict = judge(&ending, limits, Seen { disk_growth: spent.disk_growth, ..Seen::default() });
     let exited = match ending {
         Ending::Exited(exited) | Ending::Exceeded { exited: Some(exited), .. } => Some(exited),
         Ending::Exceeded { exited: None, .. }
@@ -140,7 +142,7 @@ fn who_leaves_the_cgroup(yard: &Yard) {
 
 /// It is root in there, and takes what the VM has. The host gives no more than that.
 fn all_its_memory(yard: &Yard) {
-    let limits = Limits { memory: ByteSize::mib(64), wall: Duration::from_secs(20), ..limits() };
+    let limits = Limits { memory: ByteSize::mib(64), wall: Duration::from_secs(20) * patience(), ..limits() };
     let script = "echo $$ > /sys/fs/cgroup/cgroup.procs; mount -o remount,size=100% /dev/shm; \
                   dd if=/dev/zero of=/dev/shm/hog bs=1M; dd if=/dev/zero of=/dev/shm/hog2 bs=1M; exit 3";
     let outcome = run(yard, script, &limits);

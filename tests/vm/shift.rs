@@ -9,6 +9,7 @@ use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
+use evalfleet_tests::machine::patience;
 use evalfleet_worker::job::{Fate, Run, Runner};
 use evalfleet_worker::supply::{self, Supply};
 use evalfleet_worker::vm::Event;
@@ -139,7 +140,7 @@ impl<'y> Shift<'y> {
     pub(crate) fn end(mut self) {
         self.yard.wait(self.runner.put_away());
         let begun = Instant::now();
-        while !self.qemus().is_empty() && begun.elapsed() < Duration::from_secs(10) {
+        while !self.qemus().is_empty() && begun.elapsed() < Duration::from_secs(10) * patience() {
             std::thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(self.qemus(), [0; 0], "QEMUs are left");

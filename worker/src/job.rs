@@ -167,6 +167,13 @@ impl Runner {
         let Supplied { clean, waited } = supplied;
         let template = clean.template().clone();
         let tools = template.image().tools()?;
+        if template.foreign_disks().is_some() && !policy.allow.is_empty() {
+            let why = format!(
+                "a VM of the imported image {} has no network that could be allowed: leave it out, or use an image of evalfleet's own",
+                job.image
+            );
+            return self.hand_back(clean, why).await;
+        }
         let order = order::order(job, &tools, template.machine().memory);
         let expected = order
             .as_ref()
@@ -213,7 +220,8 @@ impl Runner {
         let effects_took = reading.elapsed();
 
         let reporting = Instant::now();
-        let verdict = judge(&ending, &job.limits, Seen { disk_growth: spent.disk_growth });
+        let seen = Seen { disk_growth: spent.disk_growth, network_cut_off_at: spent.network.cut_off_at };
+        let verdict = judge(&ending, &job.limits, seen);
         let (effects, effects_omitted, artifacts, mut warnings) = read;
         let told = matches!(ending, Ending::Exited(_) | Ending::Exceeded { exited: Some(_), .. });
         let exited = match ending {

@@ -84,6 +84,8 @@ impl Verdict {
 pub struct Seen {
     /// Growth of the disk.
     pub disk_growth: u64,
+    /// All that its connections might carry, in bytes, if that was used up.
+    pub network_cut_off_at: Option<u64>,
 }
 
 /// Judges one run.
@@ -134,6 +136,9 @@ fn judge_exit(exited: &Exited, limits: &Limits, seen: Seen) -> Verdict {
             exit_code: None,
             signal: None,
         };
+    }
+    if let Some(carried) = seen.network_cut_off_at {
+        return exceeded(Limit::Network(carried), limits);
     }
     if let Some(message) = out_of_memory(exited, limits) {
         return Verdict::new(Status::OutOfMemory, Cause::Budget, Source::Guest, message);
@@ -208,6 +213,11 @@ fn exceeded(limit: Limit, limits: &Limits) -> Verdict {
         }
         Limit::Disk(grown) => {
             (Status::LimitExceeded, format!("its disk grew by {}, may grow by {}", bytes(grown), limits.disk))
+        }
+        Limit::Network(carried) => {
+            let message =
+                format!("its connections carried {}, all that they may: it was cut off", bytes(carried));
+            (Status::LimitExceeded, message)
         }
         Limit::Memory(had) => {
             let had = bytes(had);
@@ -318,8 +328,27 @@ mod tests {
     #[test]
     fn the_host_sees_a_full_disk_whatever_the_guest_says() {
         let exited = Exited { code: Some(0), ..Exited::default() };
-        let verdict = judge(&Ending::Exited(exited), &Limits::default(), Seen { disk_growth: 1 << 40 });
+        let verdict = judge(
+            &Ending::Exited(exited),
+            &Limits::default(),
+            Seen { disk_growth: 1 << 40, ..Seen::default() },
+        );
         assert_eq!((verdict.status, verdict.cause), (Status::LimitExceeded, Some(Cause::Budget)));
+    }
+
+    #[test]
+    fn a_subject_that_fails_for_want_of_network_ran_out_of_budget() {
+        let seen = Seen { network_cut_off_at: Some(64 << 10), ..Seen::default() };
+        let ended = |code| {
+            judge(&Ending::Exited(Exited { code: Some(code), ..Exited::default() }), &Limits::default(), seen)
+        };
+        let failed = ended(1);
+        assert_eq!((failed.status, failed.cause), (Status::LimitExceeded, Some(Cause::Budget)));
+        assert_eq!(
+            failed.evidence[0].message,
+            "its connections carried 65536 bytes, all that they may: it was cut off"
+        );
+        assert_eq!(ended(0).status, Status::Passed);
     }
 
     #[test]

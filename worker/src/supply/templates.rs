@@ -122,7 +122,7 @@ impl Templates {
         } else {
             limit
         };
-        let made = Clean::prepare(template.clone(), run_dir, "job", limit).await;
+        let made = sound(Clean::prepare(template.clone(), run_dir, "job", limit).await).await;
         match &made {
             Ok(_) => {
                 self.open.lock().await.strikes = 0;
@@ -213,5 +213,18 @@ impl Templates {
             }
         }
         Err(last)
+    }
+}
+
+/// Sees that the template of a new clone is what it was when the clone was begun: else part of the clone is
+/// of the one, and part of the other.
+async fn sound(made: Result<Clean, Error>) -> Result<Clean, Error> {
+    let clean = made?;
+    match clean.template().changed() {
+        None => Ok(clean),
+        Some(why) => {
+            clean.destroy().await?;
+            Err(Error::NotClean(why))
+        }
     }
 }

@@ -82,6 +82,8 @@ pub enum Limit {
     Disk(u64),
     /// The host's memory, in bytes: QEMU's cgroup had no more.
     Memory(u64),
+    /// What its connections carried, in bytes.
+    Network(u64),
 }
 
 /// What happens during a run.

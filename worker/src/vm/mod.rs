@@ -16,6 +16,7 @@
 pub mod accelerator;
 mod agent;
 mod clone;
+mod complaints;
 pub mod effects;
 pub mod ext4;
 pub mod foreign;

@@ -5,6 +5,7 @@
 //! however that dies.
 
 use super::Error;
+use super::complaints::Complaints;
 use super::jail::{Bounds, Cgroup, Needs, Tally};
 use super::qemu::{Accelerator, Machine};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,8 +28,6 @@ const JAILING: Duration = Duration::from_secs(20);
 const BURIAL: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
-/// How much of QEMU's own complaints is kept.
-const COMPLAINT_BYTES_MAX: usize = 2000;
 /// What a QEMU needs besides its guest's memory: itself, and what it reads of files.
 const OVERHEAD: u64 = 512 << 20;
 
@@ -45,6 +44,7 @@ pub(super) struct Process {
     /// Its folder, open: a socket in it is reached by a short path however deep it lies.
     folder: OwnedFd,
     cgroup: Option<Cgroup>,
+    complaints: Complaints,
     run_dir: Folder,
     /// Dropped when it is dead.
     gone: Option<oneshot::Sender<()>>,
@@ -63,9 +63,7 @@ impl Process {
         needs: Needs,
     ) -> Result<Self, Error> {
         let run_dir = Folder(run_dir.to_owned());
-        let log_path = run_dir.0.join("qemu.log");
-        let log = std::fs::File::create(&log_path)
-            .map_err(Error::host(format!("creating {}", log_path.display())))?;
+        let (complaints, told) = Complaints::listen()?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&run_dir.0, flags, Mode::empty())
             .map_err(|error| Error::host(format!("opening {}", run_dir.0.display()))(error.into()))?;
@@ -77,7 +75,7 @@ impl Process {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(told)
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
@@ -87,14 +85,14 @@ impl Process {
         let Some(pid) = number else {
             let how =
                 warden.try_wait().ok().flatten().map_or_else(String::new, |status| format!(" ({status})"));
-            return Err(Error::Jail(format!("was not made{how}{}", complaint(&run_dir.0))));
+            return Err(Error::Jail(format!("was not made{how}{}", complaints.tell())));
         };
         // Whoever is dead already is not buried before its warden is, and that one waits for us.
         let pidfd = Pid::from_raw(pid.cast_signed())
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK))
-            .map_err(|_| Error::Qemu(format!("ended before it began{}", complaint(&run_dir.0))))?;
-        Ok(Self { warden: Some(warden), leash, pid, pidfd, folder, cgroup, run_dir, gone: None })
+            .map_err(|_| Error::Qemu(format!("ended before it began{}", complaints.tell())))?;
+        Ok(Self { warden: Some(warden), leash, pid, pidfd, folder, cgroup, complaints, run_dir, gone: None })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -156,14 +154,9 @@ impl Process {
     pub(super) fn ended(&mut self) -> Option<String> {
         match self.warden.as_mut().map(Child::try_wait)? {
             Ok(None) => None,
-            Ok(Some(status)) => Some(format!("{status}{}", self.complaint())),
+            Ok(Some(status)) => Some(format!("{status}{}", self.complaints.tell())),
             Err(error) => Some(error.to_string()),
         }
-    }
-
-    /// What QEMU itself complained of, with a colon in front.
-    pub(super) fn complaint(&self) -> String {
-        complaint(&self.run_dir.0)
     }
 
     /// Waits until it has ended by itself.
@@ -248,13 +241,6 @@ async fn inmate(warden: &mut Child) -> Option<u32> {
     let mut line = String::new();
     BufReader::new(warden.stdout.take()?).read_line(&mut line).await.ok()?;
     line.trim().parse().ok()
-}
-
-fn complaint(run_dir: &Path) -> String {
-    let log = std::fs::read(run_dir.join("qemu.log")).unwrap_or_default();
-    let tail =
-        String::from_utf8_lossy(&log[log.len().saturating_sub(COMPLAINT_BYTES_MAX)..]).trim().to_owned();
-    if tail.is_empty() { tail } else { format!(": {tail}") }
 }
 
 /// What a machine's QEMU may use of the host: no guest comes near it, and one that breaks out stays in it.

@@ -80,7 +80,8 @@ impl<'a> Mount<'a> {
 /// Makes a place of version 2 ready: its controllers handed down to the groups in it. Tries this
 /// process's own cgroup, the one above, and as root the top of the tree.
 pub(super) fn ready(own: &Path) -> io::Result<Place> {
-    let mut last = io::Error::other(format!("{} hands no controllers down", own.display()));
+    let mut refusals = Vec::new();
+    let mut kind = io::ErrorKind::Other;
     let top = own.ancestors().take_while(|dir| dir.join("cgroup.controllers").exists()).last();
     let mut tried: Vec<&Path> = Vec::new();
     for dir in [Some(own), own.parent(), top].into_iter().flatten() {
@@ -92,11 +93,15 @@ pub(super) fn ready(own: &Path) -> io::Result<Place> {
             Ok(controllers) if !controllers.is_empty() => {
                 return Ok(Place { dir: dir.to_owned(), controllers });
             }
-            Ok(_) => {}
-            Err(error) => last = io::Error::new(error.kind(), format!("{}: {error}", dir.display())),
+            Ok(_) => refusals.push(format!("{} has no controllers to hand down", dir.display())),
+            Err(error) => {
+                kind = error.kind();
+                refusals.push(format!("{}: {error}", dir.display()));
+            }
         }
     }
-    Err(last)
+    // All of them: which one could have been made ready is for whoever gives the rights to know.
+    Err(io::Error::new(kind, refusals.join("; ")))
 }
 
 fn hand_down(dir: &Path) -> io::Result<Vec<String>> {

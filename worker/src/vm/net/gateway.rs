@@ -216,6 +216,9 @@ impl Gateway {
             moved |= flow.pump(cx, guest, &mut self.budget) == Pumped::Moved;
         }
         self.relay.spent = self.budget.is_spent() && self.epoch > 0;
+        if self.relay.spent {
+            self.shared.ledger().cut_off(self.relay.policy.bounds.bytes.bytes());
+        }
         moved
     }
 

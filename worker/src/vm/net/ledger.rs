@@ -32,6 +32,8 @@ pub struct Tally {
     pub received_bytes: u64,
     /// Bytes of frames that it sent.
     pub sent_bytes: u64,
+    /// All that its connections might carry, if that was used up: it was cut off then.
+    pub cut_off_at: Option<u64>,
 }
 
 impl Ledger {
@@ -57,6 +59,11 @@ impl Ledger {
 
     pub(super) fn received(&mut self, bytes: usize) {
         self.tally.received_bytes += bytes as u64;
+    }
+
+    /// Its connections had all that they might carry.
+    pub(super) fn cut_off(&mut self, at: u64) {
+        self.tally.cut_off_at = Some(at);
     }
 
     pub(super) fn tally(&self) -> Tally {
