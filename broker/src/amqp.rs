@@ -4,7 +4,7 @@
 //! and its `nack` does not requeue.
 
 use crate::options::without_password;
-use crate::transport::{Answer, Channel, Dial, Handle, Incoming, Reply, Source, Transport};
+use crate::transport::{Answer, Channel, Dial, Handle, Incoming, Reply, Source, Start, Transport};
 use crate::{Error, Options, convert};
 use evalfleet_proto::envelope::Envelope;
 use evalfleet_proto::topology::{Argument, ExchangeKind, Topology};
@@ -105,6 +105,21 @@ impl Transport for Connected {
 #[derive(Debug)]
 struct Opened(lapin::Channel);
 
+impl Opened {
+    async fn feed(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        arguments: FieldTable,
+    ) -> Result<Box<dyn Source>, Error> {
+        self.0.basic_qos(prefetch, BasicQosOptions { global: false }).await.map_err(failed)?;
+        let options = BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
+        let consumer = self.0.basic_consume(queue.into(), "".into(), options, arguments);
+        let consumer = consumer.await.map_err(failed)?;
+        Ok(Box::new(Feed { queue: queue.to_owned(), channel: self.0.clone(), consumer }))
+    }
+}
+
 impl Channel for Opened {
     fn declare<'a>(&'a self, topology: &'a Topology) -> Answer<'a, ()> {
         Box::pin(declare(&self.0, topology))
@@ -118,15 +133,17 @@ impl Channel for Opened {
     }
 
     fn consume<'a>(&'a self, queue: &'a str, prefetch: u16) -> Answer<'a, Box<dyn Source>> {
-        Box::pin(async move {
-            self.0.basic_qos(prefetch, BasicQosOptions { global: false }).await.map_err(failed)?;
-            let options =
-                BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
-            let consumer = self.0.basic_consume(queue.into(), "".into(), options, FieldTable::default());
-            let consumer = consumer.await.map_err(failed)?;
-            Ok(Box::new(Feed { queue: queue.to_owned(), channel: self.0.clone(), consumer })
-                as Box<dyn Source>)
-        })
+        Box::pin(self.feed(queue, prefetch, FieldTable::default()))
+    }
+
+    fn follow<'a>(&'a self, log: &'a str, from: Start, prefetch: u16) -> Answer<'a, Box<dyn Source>> {
+        let from = match from {
+            Start::First => AMQPValue::LongString("first".into()),
+            Start::At(time) => AMQPValue::Timestamp(u64::try_from(time.as_second()).unwrap_or(0)),
+        };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), from);
+        Box::pin(self.feed(log, prefetch, arguments))
     }
 
     fn depth<'a>(&'a self, queue: &'a str) -> Answer<'a, (u32, u32)> {

@@ -5,12 +5,22 @@
 //! parts' own services, is the same code there and here.
 
 use crate::{Error, Options};
+use evalfleet_proto::Timestamp;
 use evalfleet_proto::envelope::Envelope;
 use evalfleet_proto::topology::Topology;
 use futures::future::BoxFuture;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Where reading a log begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest entry that is kept.
+    First,
+    /// With what was said at that time, or somewhat before: the broker finds a chunk, not an entry.
+    At(Timestamp),
+}
 
 /// What comes of asking a broker.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
@@ -58,6 +68,12 @@ pub trait Channel: Debug + Send + Sync {
     fn get<'a>(&'a self, queue: &'a str) -> Answer<'a, Option<Incoming>>;
     /// Consumes a queue, with at most `prefetch` unsettled messages.
     fn consume<'a>(&'a self, queue: &'a str, prefetch: u16) -> Answer<'a, Box<dyn Source>>;
+    /// Reads a log from `from` on, with at most `prefetch` entries on their way: to acknowledge one asks
+    /// for another, and takes nothing out of the log. A broker without logs has none to read.
+    fn follow<'a>(&'a self, log: &'a str, _from: Start, _prefetch: u16) -> Answer<'a, Box<dyn Source>> {
+        let missing = Error::Missing { what: format!("the log {log}") };
+        Box::pin(std::future::ready(Err(missing)))
+    }
     /// Counts the messages that wait, and the consumers.
     fn depth<'a>(&'a self, queue: &'a str) -> Answer<'a, (u32, u32)>;
     /// Declares a durable queue that goes away when it was not used for `expires`.

@@ -1,9 +1,13 @@
 //! What is said to all workers at once, and what they say of themselves.
 
-use crate::ids::JobId;
+use crate::ids::{BatchId, JobId};
 use crate::units::millis;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// The most characters of the reason for which a job is called off.
+pub const REASON_CHARS_MAX: usize = 500;
 
 /// A message to every worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +17,24 @@ pub enum Control {
     Cancel {
         /// Which.
         job: JobId,
+        /// Why, as its record will say; at most [`REASON_CHARS_MAX`] characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Call all jobs of a batch off.
+    CancelBatch {
+        /// Which.
+        batch: BatchId,
+        /// Those that were submitted until then: a batch's name may be used again.
+        until: Timestamp,
+        /// Why, as their records will say; at most [`REASON_CHARS_MAX`] characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A reader's own mark: when it reads it in the log, it has read all that was said before.
+    Mark {
+        /// Whose.
+        nonce: String,
     },
     /// Finish what you have, take nothing new.
     Drain,

@@ -26,6 +26,15 @@ pub const DEAD_QUEUE: &str = "eval.dead";
 /// The queue that recorders read.
 pub const RESULTS_QUEUE: &str = "eval.results.recorder";
 
+/// The log of what was said to all workers.
+pub const CONTROL_LOG: &str = "eval.control.log";
+/// The log of progress.
+pub const EVENTS_LOG: &str = "eval.events.log";
+/// How long what was said to all workers stands; who starts later does not hear of it.
+pub const CONTROL_AGE: Duration = Duration::from_secs(CONTROL_AGE_DAYS * 24 * 60 * 60);
+/// The same in the broker's words.
+const CONTROL_AGE_DAYS: u64 = 2;
+
 /// How long a worker may hold a job unacknowledged.
 pub const CONSUMER_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often the broker hands out a job before it gives it up.
@@ -145,12 +154,12 @@ impl Topology {
         topology.bind(UNROUTABLE, UNROUTABLE.to_owned(), String::new());
         topology.queue(RESULTS_QUEUE.to_owned(), results_arguments());
         topology.bind(RESULTS, RESULTS_QUEUE.to_owned(), "job.#".to_owned());
-        for (exchange, log, age) in [
-            (RESULTS, "eval.results.log", "30D"),
-            (CONTROL, "eval.control.log", "2D"),
-            (EVENTS, "eval.events.log", "7D"),
+        for (exchange, log, days) in [
+            (RESULTS, "eval.results.log", 30),
+            (CONTROL, CONTROL_LOG, CONTROL_AGE_DAYS),
+            (EVENTS, EVENTS_LOG, 7),
         ] {
-            topology.queue(log.to_owned(), stream(age));
+            topology.queue(log.to_owned(), stream(days));
             topology.bind(exchange, log.to_owned(), "#".to_owned());
         }
         topology
@@ -221,10 +230,10 @@ fn results_arguments() -> Vec<(&'static str, Argument)> {
     quorum([dead_letter_to(DEAD, "dead.results".to_owned()), own].concat())
 }
 
-fn stream(age: &str) -> Vec<(&'static str, Argument)> {
+fn stream(days: u64) -> Vec<(&'static str, Argument)> {
     vec![
         ("x-queue-type", text("stream")),
-        ("x-max-age", text(age)),
+        ("x-max-age", text(format!("{days}D"))),
         ("x-max-length-bytes", number(2_000_000_000)),
         ("x-stream-max-segment-size-bytes", number(50_000_000)),
     ]

@@ -196,7 +196,14 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
             body,
         },
     );
-    golden("control-cancel", &Control::Cancel { job: ID.parse().unwrap() });
+    golden("control-cancel", &Control::Cancel { job: ID.parse().unwrap(), reason: None });
+    let reason = Some("a newer revision".to_owned());
+    golden("control-cancel-reason", &Control::Cancel { job: ID.parse().unwrap(), reason: reason.clone() });
+    golden(
+        "control-cancel-batch",
+        &Control::CancelBatch { batch: "night".parse().unwrap(), until: time(1_700_000_004), reason },
+    );
+    golden("control-mark", &Control::Mark { nonce: "00ff".into() });
     golden("event-output", &Event::Output { job: ID.parse().unwrap(), stderr: true, data: vec![104, 105] });
     golden(
         "event-progress",

@@ -9,7 +9,7 @@ use evalfleet_datomic::edn::Value;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::effect::{Change, Effect};
 use evalfleet_proto::evaluation::{Call, Evaluation, Output};
-use evalfleet_proto::ids::Sha256;
+use evalfleet_proto::ids::{JobId, Sha256};
 use evalfleet_proto::status::Status;
 use std::time::Duration;
 
@@ -82,6 +82,11 @@ fn word(word: &str) -> Value {
 
 fn one_of(identity: &str, value: impl Into<String>) -> Value {
     Facts::of(identity, value).done()
+}
+
+/// That there is a job of this id: no new fact where its result is recorded.
+pub fn known(id: JobId) -> Value {
+    one_of("evaluation/id", id.to_string())
 }
 
 /// The facts of one evaluation whose document is kept under `document`.

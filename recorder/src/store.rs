@@ -76,6 +76,10 @@ impl Store {
                 tx_data.extend(facts::evaluation(evaluation, document));
             }
         }
+        if tx_data.is_empty() {
+            // A transaction has to say something: that a job which has its result is there adds no fact.
+            tx_data.extend(evaluations.first().map(|evaluation| facts::known(evaluation.id)));
+        }
         let batch = Batch { id: batch_id(evaluations), tx_data, tx_instant: None };
         let transacted = self.client.transact(&batch).await?;
         self.sum_up(evaluations, transacted.basis_t).await?;

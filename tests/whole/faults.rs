@@ -26,7 +26,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 ];
 
 /// Submits a job that takes a while, and gives its id once it runs.
-fn slow_job(machine: &Machine, seconds: u32) -> String {
+pub(crate) fn slow_job(machine: &Machine, seconds: u32) -> String {
     let document =
         format!("{{\"kind\": \"command\", \"argv\": [\"sh\", \"-c\", \"sleep {seconds}; echo done\"]}}\n");
     let answer = machine.evalfleet_with(&document, &["submit", "-"]).expect(0);
@@ -35,7 +35,7 @@ fn slow_job(machine: &Machine, seconds: u32) -> String {
     id
 }
 
-fn log(machine: &Machine, part: &str) -> String {
+pub(crate) fn log(machine: &Machine, part: &str) -> String {
     // Colours would come between a name and its value.
     std::fs::read_to_string(machine.state().join(format!("logs/{part}.log"))).unwrap_or_default()
 }
@@ -53,7 +53,7 @@ fn passed_once(machine: &Machine, id: &str) {
 }
 
 /// The QEMUs of a machine's worker.
-fn qemus(machine: &Machine) -> Vec<u32> {
+pub(crate) fn qemus(machine: &Machine) -> Vec<u32> {
     let mark = machine.state().join("vms").display().to_string();
     let list = Command::new("pgrep")
         .args(["-f", &format!("qemu.*{mark}")])

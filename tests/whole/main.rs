@@ -2,9 +2,11 @@
 //!
 //! `cargo test -p evalfleet-tests -- NAME` runs those whose names contain NAME; `--list` lists them.
 
+mod cancel;
 mod errors;
 mod faults;
 mod history;
+mod life;
 mod line;
 mod repository;
 
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
     // An import keeps its own times only in a fresh history: it comes first.
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
     trials.extend(errors::ALONE.iter().map(alone));
-    for group in [history::ALL, line::ALL, errors::ALL, faults::ALL] {
+    for group in [history::ALL, line::ALL, errors::ALL, cancel::ALL, life::ALL, faults::ALL] {
         trials.extend(group.iter().map(on_machine));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -121,11 +121,20 @@ impl Run for Runner {
             Err(error) => return self.refused(job, taken, Verdict::harness(error.to_string())),
         };
         let begun = Instant::now();
-        let supplied = match self.supply.clean(&job.image, job.scenario.as_deref()).await {
+        let supplied = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(None),
+            supplied = self.supply.clean(&job.image, job.scenario.as_deref()) => supplied.map_err(Some),
+        };
+        let supplied = match supplied {
             Ok(supplied) => supplied,
-            Err(Refusal::Request(why)) => return self.refused(job, taken, Verdict::harness(why)),
-            Err(Refusal::Fault(why)) => return Fate::Fault(why),
-            Err(Refusal::Unable(why)) => return Fate::Unable(why),
+            Err(Some(Refusal::Request(why))) => return self.refused(job, taken, Verdict::harness(why)),
+            Err(Some(Refusal::Fault(why))) => return Fate::Fault(why),
+            Err(Some(Refusal::Unable(why))) => return Fate::Unable(why),
+            Err(None) => {
+                self.supply.prepare_next().await;
+                return self.refused(job, taken, Verdict::cancelled("called off before it had a VM"));
+            }
         };
         match Box::pin(self.run_in(job, policy, supplied, begun, cancel, tell)).await {
             Ok(Ok(done)) => Fate::Done(Box::new(self.evaluation(job, taken, done))),
@@ -195,6 +204,10 @@ impl Runner {
             return Ok(Err(Verdict::harness(why)));
         }
         let stdin = self.content(order.stdin.as_ref()).await?;
+        if cancel.is_cancelled() {
+            active.cut_off().await?.destroy().await?;
+            return Ok(Err(Verdict::cancelled("called off before it was started")));
+        }
         let (mut stdout, mut stderr) = (Stream::default(), Stream::default());
         let meter = order::meter(job, self.settings.qemu.disk_size);
         let mut listen = |event: Event| {
@@ -211,12 +224,19 @@ impl Runner {
 
         let reading = Instant::now();
         let proof = active.proof().clone();
-        let spent = active.stop().await?;
+        let called_off = ending == Ending::Cancelled;
+        let spent = if called_off { active.cut_off().await? } else { active.stop().await? };
         if let Some(why) = template.changed() {
             // Its memory was not what it was while the job ran: whatever came of that proves nothing.
             return Err(vm::Error::NotClean(why).into());
         }
-        let read = self.read_disk(job, &spent, expected).await;
+        let read = if called_off {
+            // Nobody asks any more what it did to a disk that it was in the middle of writing.
+            let note = "its disk was not read: it was called off while it ran".to_owned();
+            (Vec::new(), 0, Vec::new(), vec![note])
+        } else {
+            self.read_disk(job, &spent, expected).await
+        };
         let effects_took = reading.elapsed();
 
         let reporting = Instant::now();

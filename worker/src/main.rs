@@ -8,6 +8,7 @@ use evalfleet_proto::status::Exit;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, part, ready, shutdown};
+use evalfleet_worker::control::Control;
 use evalfleet_worker::job::Runner;
 use evalfleet_worker::probe::probe;
 use evalfleet_worker::service::Service;
@@ -82,12 +83,13 @@ async fn work(settings: Arc<Settings>) -> anyhow::Result<Exit> {
         session = link.session() => drop(session.context("no broker, no jobs")?),
         () = drain.cancelled() => return Ok(Exit::Passed),
     }
+    let control = Control::listen(link.clone(), give_up.clone());
     tokio::spawn(end_after_grace(drain.clone(), settings.worker.grace, give_up.clone()));
     ready::announce(&settings)?;
     tracing::info!(worker = worker.as_str(), accelerator, qemu = template.qemu_version(), "ready for jobs");
 
     let runner = Runner::new(settings.clone(), worker.clone(), supply, blobs);
-    let mut service = Service::new(link.clone(), runner, worker, settings);
+    let mut service = Service::new(link.clone(), runner, worker, settings).heeding(control);
     service.serve(&drain, &give_up).await?;
     link.close().await;
     tracing::info!("stopped");

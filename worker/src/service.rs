@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! job ─┬─ decodes? ── no ──────────────▶ dead letter ─┐
+//!      ├─ called off ──────────────────▶ result ──────┤
 //!      ├─ evaluated ───────────────────▶ result ──────┤ confirmed ──▶ settled
 //!      ├─ fault of ours, tries left ───▶ retry copy ──┤
 //!      └─ fault of ours, none left ────▶ dead letter ─┘ (and a result that says so)
@@ -13,6 +14,8 @@
 //! Every `select!` is `biased`, the way out first: what happens hangs on nothing but what it is told and
 //! when, so that the simulation in `tests/` can play a run again.
 
+use crate::control::Control;
+use crate::control::tombstones::CalledOff;
 use crate::job::{Fate, Run, Runner};
 use crate::verdict::Verdict;
 use crate::vm;
@@ -22,7 +25,7 @@ use evalfleet_proto::control::Event;
 use evalfleet_proto::dead::{DeadLetter, Reason};
 use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::evaluation::{Evaluation, Evidence, Source};
-use evalfleet_proto::ids::{JobId, Lane, WorkerId};
+use evalfleet_proto::ids::{JobId, Lane, Sha256, WorkerId};
 use evalfleet_proto::job::{Attempt, Job};
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::{SCHEMA_VERSION, topology, wire};
@@ -38,6 +41,16 @@ const ANSWERED_MAX: usize = 64;
 /// How many events may wait to be told; more are dropped, as events may be.
 const EVENTS_MAX: usize = 256;
 
+/// A message that was answered, and the proof of it.
+///
+/// The message, not the job: a job's first try was answered by the copy that asks for its second, and to
+/// settle that copy with the first one's proof would lose the job.
+#[derive(Debug)]
+struct Answered {
+    message: Sha256,
+    proof: Confirmed,
+}
+
 /// A worker at its broker.
 #[derive(Debug)]
 pub struct Service<R = Runner> {
@@ -45,16 +58,24 @@ pub struct Service<R = Runner> {
     runner: R,
     worker: WorkerId,
     settings: Arc<Settings>,
-    answered: VecDeque<Confirmed>,
+    control: Control,
+    answered: VecDeque<Answered>,
     events: mpsc::Sender<(JobId, Event)>,
 }
 
 impl<R: Run> Service<R> {
-    /// A worker that takes jobs over `link`.
+    /// A worker that takes jobs over `link`, and hears nothing of those that are called off.
     pub fn new(link: Arc<Link>, runner: R, worker: WorkerId, settings: Arc<Settings>) -> Self {
         let (events, told) = mpsc::channel(EVENTS_MAX);
         tokio::spawn(tell(link.clone(), told));
-        Self { link, runner, worker, settings, answered: VecDeque::new(), events }
+        let (control, answered) = (Control::deaf(), VecDeque::new());
+        Self { link, runner, worker, settings, control, answered, events }
+    }
+
+    /// The same, which heeds what `control` hears.
+    #[must_use]
+    pub fn heeding(self, control: Control) -> Self {
+        Self { control, ..self }
     }
 
     /// Takes jobs until `drain`, then finishes the one it has. `give_up` ends even that: the job goes back.
@@ -80,6 +101,12 @@ impl<R: Run> Service<R> {
                 () = drain.cancelled() => break,
                 session = self.link.session() => session?,
             };
+            // What is called off has to be known before it is taken.
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                current = self.control.current() => current?,
+            }
             let next = tokio::select! {
                 biased;
                 () = drain.cancelled() => break,
@@ -109,12 +136,12 @@ impl<R: Run> Service<R> {
 
     async fn handle(&mut self, delivery: Delivery<Confirmed>) -> Result<(), Error> {
         let taken = Timestamp::now();
-        if let Some(id) =
-            delivery.envelope.as_ref().map(|envelope| envelope.id).filter(|_| delivery.redelivered)
-            && let Some(at) = self.answered.iter().position(|answer| answer.id() == id)
+        let message = Sha256::of(&delivery.body);
+        if delivery.redelivered
+            && let Some(at) = self.answered.iter().position(|answered| answered.message == message)
         {
-            tracing::info!(job = %id, "delivered again although answered: its ack was lost");
-            return delivery.settle(&self.answered[at]).await;
+            tracing::info!(?delivery, "delivered again although answered: its ack was lost");
+            return delivery.settle(&self.answered[at].proof).await;
         }
         let proof = match wire::decode_job(&delivery.body) {
             Ok(job) => match self.evaluate(job, taken, &delivery.body).await? {
@@ -126,7 +153,7 @@ impl<R: Run> Service<R> {
         };
         let settled = delivery.settle(&proof).await;
         self.answered.truncate(ANSWERED_MAX - 1);
-        self.answered.push_front(proof);
+        self.answered.push_front(Answered { message, proof });
         settled
     }
 
@@ -137,6 +164,10 @@ impl<R: Run> Service<R> {
         body: &[u8],
     ) -> Result<Option<Confirmed>, Error> {
         let (id, attempt) = (job.id, job.attempt());
+        let hold = self.control.hold(&job);
+        if let Some(why) = hold.called_off() {
+            return self.publish_cancelled(&job, taken, &why, "called off before it was run").await.map(Some);
+        }
         tracing::info!(job = %id, kind = job.task.kind(), attempt, "took a job");
         let events = self.events.clone();
         let worker = self.worker.to_string();
@@ -156,8 +187,27 @@ impl<R: Run> Service<R> {
             // Nobody waits for events: when there is no room, this one is not told.
             let _ = events.try_send((id, event));
         };
-        let never = CancellationToken::new();
-        match Box::pin(self.runner.run(&job, taken, &never, &mut tell)).await {
+        let fate = Box::pin(self.runner.run(&job, taken, hold.token(), &mut tell)).await;
+        let called_off = hold.called_off();
+        drop(hold);
+        if let Some(why) = called_off {
+            return match fate {
+                Fate::Done(evaluation) if evaluation.status != Status::Cancelled => {
+                    // It was done before the word came.
+                    self.publish_result(&evaluation).await.map(Some)
+                }
+                Fate::Done(mut evaluation) => {
+                    evaluation.evidence.insert(0, Evidence::new(Source::Client, why.as_str()));
+                    tracing::info!(job = %id, why = why.as_str(), "called off");
+                    self.publish_result(&evaluation).await.map(Some)
+                }
+                // Whatever broke: nobody wants it tried again.
+                Fate::Fault(what) | Fate::Unable(what) => {
+                    self.publish_cancelled(&job, taken, &why, &what).await.map(Some)
+                }
+            };
+        }
+        match fate {
             Fate::Done(evaluation) => {
                 tracing::info!(job = %id, status = evaluation.status.as_str(), cause = evaluation.cause.map(Cause::as_str), "evaluated");
                 self.publish_result(&evaluation).await.map(Some)
@@ -190,6 +240,20 @@ impl<R: Run> Service<R> {
         let envelope = Envelope::new(MessageType::Result, evaluation.id, Timestamp::now());
         let key = topology::job_key(evaluation.id);
         self.link.publish(topology::RESULTS, &key, &envelope, &wire::encode(evaluation)).await
+    }
+
+    /// Reports that a job was called off and not evaluated; `how` says how far it was.
+    async fn publish_cancelled(
+        &self,
+        job: &Job,
+        taken: Timestamp,
+        why: &CalledOff,
+        how: &str,
+    ) -> Result<Confirmed, Error> {
+        tracing::info!(job = %job.id, why = why.as_str(), how, "called off");
+        let mut verdict = Verdict::cancelled(how);
+        verdict.evidence.insert(0, Evidence::new(Source::Client, why.as_str()));
+        self.publish_result(&self.runner.blank(job, taken, verdict)).await
     }
 
     /// Sends a copy that asks for the next try, to wait its turn.
@@ -307,3 +371,6 @@ async fn tell(link: Arc<Link>, mut told: mpsc::Receiver<(JobId, Event)>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,11 @@ impl Verdict {
         Self::new(Status::Expired, Cause::Budget, Source::Host, message)
     }
 
+    /// It was called off; `message` says how far it was. Why, whoever called it off has said.
+    pub fn cancelled(message: impl Into<String>) -> Self {
+        Self::new(Status::Cancelled, Cause::Harness, Source::Host, message)
+    }
+
     /// The share of the subject that passed; none when it was not put to the test.
     pub fn success_rate(&self) -> Option<f64> {
         match (self.status, self.cause) {
@@ -117,9 +122,7 @@ pub fn judge(ending: &Ending, limits: &Limits, seen: Seen) -> Verdict {
                 text => verdict.because(Source::Guest, format!("its console ended with: {text}")),
             }
         }
-        Ending::Cancelled => {
-            Verdict::new(Status::Cancelled, Cause::Harness, Source::Client, "called off while it ran")
-        }
+        Ending::Cancelled => Verdict::cancelled("called off while it ran"),
     }
 }
 

@@ -67,6 +67,13 @@ pub enum Command {
     /// Wait for jobs and report each when it is done.
     #[command(after_help = "Examples:\n  evalfleet wait $(evalfleet submit jobs.jsonl)")]
     Wait(WaitArgs),
+    /// Call jobs off: queued, waiting for another try, running, or not submitted yet.
+    ///
+    /// A running job's VM is killed; a queued job is reported as cancelled when a worker comes to it, and is not run.
+    /// The word stands for two days, also for workers that start later. What is done already stays done.
+    #[command(after_help = "Examples:\n  evalfleet cancel 0198c1c2-… --reason 'a newer revision' --wait\n  \
+        evalfleet cancel --batch night")]
+    Cancel(CancelArgs),
     /// Show one evaluation as it was recorded.
     #[command(
         after_help = "Examples:\n  evalfleet get 0198c1c2-… --json\n  evalfleet get 0198c1c2-… --as-of 2026-01-31"
@@ -192,6 +199,26 @@ pub struct WaitArgs {
     pub ids: Vec<JobId>,
     /// No longer than this; client.patience when missing.
     #[arg(long, value_parser = parse_duration)]
+    pub patience: Option<Duration>,
+}
+
+/// `cancel`
+#[derive(Debug, Clone, Args)]
+pub struct CancelArgs {
+    /// The jobs.
+    #[arg(required_unless_present = "batch", conflicts_with = "batch")]
+    pub ids: Vec<JobId>,
+    /// All jobs of a batch that were submitted until now, instead.
+    #[arg(long)]
+    pub batch: Option<BatchId>,
+    /// Why; their records say it.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Wait until they are reported, and show the reports.
+    #[arg(long, conflicts_with = "batch")]
+    pub wait: bool,
+    /// Wait no longer than this; client.patience when missing.
+    #[arg(long, value_parser = parse_duration, requires = "wait")]
     pub patience: Option<Duration>,
 }
 

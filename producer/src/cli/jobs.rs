@@ -82,7 +82,7 @@ pub(super) async fn wait(context: &Context, args: WaitArgs) -> Result<Exit, Fail
 
 /// Waits for a job that anyone may have submitted at any time: hears of it first, then asks whether it
 /// is recorded. Between its result and its record it is neither, so that is asked again, rarely.
-async fn wait_for(
+pub(super) async fn wait_for(
     client: &Client,
     api: Option<&Api>,
     id: JobId,

@@ -5,6 +5,7 @@ pub mod args;
 pub mod failure;
 pub mod report;
 
+mod cancel;
 mod dead;
 mod history;
 mod image;
@@ -98,6 +99,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Call(args) => run::call(context, args).await,
         Command::Submit(args) => jobs::submit(context, args).await,
         Command::Wait(args) => jobs::wait(context, args).await,
+        Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Get { id, as_of } => history::get(context, id, as_of.as_deref()).await,
         Command::List { limit } => history::list(context, limit).await,
         Command::Query(args) => history::query(context, args).await,

@@ -49,6 +49,22 @@ pub enum Error {
         /// The bound.
         max: usize,
     },
+    /// The reason for calling a job off is too long.
+    #[error("the reason has {chars} characters, and may have {max}")]
+    Reason {
+        /// Its length.
+        chars: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The broker was lost while a job was being called off.
+    #[error("RabbitMQ did not confirm within {} s that {what} is called off: it may or may not be. Say it again", .waited.as_secs())]
+    Unsaid {
+        /// A job, or a batch.
+        what: String,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// The client was closed.
     #[error("the client was closed while it waited for {id}")]
     Closed {
@@ -63,9 +79,11 @@ impl Error {
         match self {
             Self::Submission(_) | Self::Tool(_) => Exit::Harness,
             Self::Broker(broker::Error::TooLarge { .. }) => Exit::Harness,
-            Self::Broker(_) | Self::Undecided { .. } | Self::Unheard { .. } => Exit::Unreachable,
+            Self::Broker(_) | Self::Undecided { .. } | Self::Unheard { .. } | Self::Unsaid { .. } => {
+                Exit::Unreachable
+            }
             Self::Patience { .. } => Exit::Infrastructure,
-            Self::TooMany { .. } => Exit::Usage,
+            Self::TooMany { .. } | Self::Reason { .. } => Exit::Usage,
             Self::Closed { .. } => Exit::Defect,
         }
     }

@@ -25,6 +25,7 @@
 //! # Ok(()) }
 //! ```
 
+mod cancel;
 mod error;
 mod mailbox;
 mod pending;

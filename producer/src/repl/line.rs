@@ -16,6 +16,8 @@ pub(super) enum Line {
     Wait,
     /// Show what is outstanding.
     Jobs,
+    /// Call off what is outstanding.
+    CancelAll,
     /// A command, as on the command line without its first word.
     Command(Box<Command>),
     /// It is not understood.
@@ -34,6 +36,7 @@ pub(super) fn read(line: &str) -> Line {
         ("quit" | "exit", _) => Line::Quit,
         ("wait", "") => Line::Wait,
         ("jobs", _) => Line::Jobs,
+        ("cancel", "all") => Line::CancelAll,
         ("tools", "") => command(&["tool", "list"]),
         ("dead", "") => command(&["dead", "list"]),
         ("query", query) if query.starts_with('[') => command(&["query", query]),
@@ -114,6 +117,8 @@ mod tests {
         assert!(matches!(read("# a comment"), Line::Empty));
         assert!(matches!(read("quit"), Line::Quit));
         assert!(matches!(read("wait"), Line::Wait));
+        assert!(matches!(read("cancel all"), Line::CancelAll));
+        assert!(matches!(read("cancel"), Line::Wrong(error) if error.contains("IDS")));
         assert!(matches!(read("tools"), Line::Command(_)));
         assert!(matches!(read("dead"), Line::Command(_)));
         assert!(matches!(read("dance"), Line::Wrong(_)));

@@ -56,6 +56,7 @@ impl<'a> Session<'a> {
             }
             Line::Wait => self.wait().await,
             Line::Jobs => self.show_outstanding(),
+            Line::CancelAll => self.cancel_outstanding().await,
             Line::Command(command) => self.command(*command).await,
         }
         Then::GoOn
@@ -140,6 +141,16 @@ impl<'a> Session<'a> {
         self.say(&if lines.is_empty() { "nothing is outstanding".to_owned() } else { lines.join("\n") });
     }
 
+    /// Calls off what is outstanding; each says so when its worker has heard of it.
+    async fn cancel_outstanding(&mut self) {
+        for id in self.outstanding.keys() {
+            match self.client.cancel(*id, None).await {
+                Ok(()) => self.screen.print(&format!("{id} is called off")),
+                Err(error) => self.screen.print(&format!("evalfleet: {error}")),
+            }
+        }
+    }
+
     /// Ends the sitting. A script's end waits for its results and tells the worst of them; a person who
     /// leaves does not wait, and left in peace.
     pub(super) async fn close(mut self, script: bool) -> Exit {
@@ -177,6 +188,7 @@ fn help() -> String {
         ("call TOOL JSON", "call a tool; the result arrives when it is ready"),
         ("run [limits] ARGV…", "run a command likewise"),
         ("jobs", "show what is outstanding"),
+        ("cancel ID… | all", "call jobs off, or all that is outstanding"),
         ("wait [ID…]", "wait for what is outstanding, or for other jobs"),
         ("tools", "the tools of the image"),
         ("dead [list | show ID | replay …]", "dead letters"),

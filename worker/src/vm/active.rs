@@ -426,10 +426,22 @@ impl Active {
     ///
     /// # Errors
     /// When QEMU does not answer although it runs.
-    pub async fn stop(mut self) -> Result<Spent, Error> {
+    pub async fn stop(self) -> Result<Spent, Error> {
+        self.halt(true).await
+    }
+
+    /// Holds the guest for good in the middle of what it does; its disk is as it happens to be.
+    ///
+    /// # Errors
+    /// As [`Active::stop`].
+    pub async fn cut_off(self) -> Result<Spent, Error> {
+        self.halt(false).await
+    }
+
+    async fn halt(mut self, flush: bool) -> Result<Spent, Error> {
         let up = self.qmp.has_stopped().is_none();
         let begun = Instant::now();
-        let synced = up && sync(&mut self.agent, SYNC).await.is_ok();
+        let synced = flush && up && sync(&mut self.agent, SYNC).await.is_ok();
         let Books { usage: from, disks: disks_from, allocated: allocated_from } = self.at_claim;
         let (mut used, mut disks) = (from, disks_from);
         let (flush, mut held) = (begun.elapsed(), begun.elapsed());
