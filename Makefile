@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e test-long lab lint fuzz bench bench-analytics soak clean
+.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard lab lint fuzz bench bench-analytics soak clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ test-unit: ## Unit, property and golden tests: no broker, no VM.
 
 test-e2e: ## The whole on real RabbitMQ, QEMU and Datomic.
 	$(CARGO) test --locked --package evalfleet-tests -- --test-threads=1
+
+test-dashboard: build ## The dashboard in headless Chromium, and the API against its own description.
+	@tests/dashboard/run.sh
 
 lab: build ## Try what needs KVM, cgroup v2 and systemd, in an emulated machine that has them.
 	$(IN_TARGET) target/debug/evalfleet image build base

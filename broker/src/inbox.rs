@@ -44,6 +44,14 @@ impl Inbox {
         self.channel.bind(&self.name, exchange, &job_key(id)).await
     }
 
+    /// Hears of everything on `exchange` from now on: for those who watch and wait for nothing.
+    ///
+    /// # Errors
+    /// When the exchange is missing or the connection breaks.
+    pub async fn hear_all(&self, exchange: &str) -> Result<(), Error> {
+        self.channel.bind(&self.name, exchange, "#").await
+    }
+
     /// Hears no more of job `id` on `exchange`.
     ///
     /// # Errors

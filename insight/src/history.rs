@@ -3,17 +3,11 @@
 use crate::json::json;
 use crate::problem::Problem;
 use evalfleet_datomic::edn::Value;
-use evalfleet_datomic::guard::{self, Question};
+use evalfleet_datomic::guard;
 use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Point, Status, View};
-use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::Sha256;
 use evalfleet_service::blobs::Blobs;
 use serde_json::{Value as Json, json as object};
-
-/// How far back "recent" looks: a page is no scan of everything.
-const RECENT: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
-/// The most evaluations that are looked at to find the newest.
-const RECENT_MAX: u32 = 100_000;
 
 /// The history, for reading.
 #[derive(Debug, Clone)]
@@ -92,24 +86,12 @@ impl History {
             .map_err(|error| Problem::damaged(format!("the document {key} is no JSON: {error}")))
     }
 
-    /// The newest evaluations of the last thirty days, newest first, in a few words each.
+    /// A content of the blob store.
     ///
     /// # Errors
-    /// When the store does not answer.
-    pub async fn recent(&self, limit: usize, as_of: Option<Point>) -> Result<Found<Vec<Json>>, Problem> {
-        let until = match as_of {
-            Some(Point::Time(time)) => time,
-            Some(Point::T(_)) | None => Timestamp::now(),
-        };
-        let from = Value::Inst(until.checked_sub(RECENT).unwrap_or(Timestamp::UNIX_EPOCH));
-        let query = "[:find ?e ?id ?at ?kind ?status ?cause ?rate :keys e id finished kind status cause success_rate :in $ ?from \
-                     :where [?e :evaluation/timestamp ?at] [(>= ?at ?from)] [?e :evaluation/id ?id] [?e :evaluation/kind ?kind] \
-                     [(get-else $ ?e :evaluation/status :none) ?status] [(get-else $ ?e :evaluation/cause :none) ?cause] \
-                     [(get-else $ ?e :evaluation/success-rate -1.0) ?rate]]";
-        let answer = self.ask(query, &[from.to_string()], as_of, RECENT_MAX).await?;
-        let mut rows: Vec<&Value> = answer.rows.iter().collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.get("finished").and_then(Value::as_inst)));
-        Ok(Found { what: rows.into_iter().take(limit).map(brief).collect(), basis_t: answer.basis_t })
+    /// When there is none.
+    pub async fn blob(&self, key: Sha256) -> Result<Vec<u8>, Problem> {
+        self.blobs.get(key).await.map_err(|error| Problem::not_found(error.to_string()))
     }
 
     /// A question that a person wrote: only what the grammar lists is asked.
@@ -132,40 +114,6 @@ impl History {
         }
         self.client.query(&question, bounds).await.map_err(problem)
     }
-
-    async fn ask(
-        &self,
-        query: &str,
-        arguments: &[String],
-        as_of: Option<Point>,
-        rows_max: u32,
-    ) -> Result<Answer, Problem> {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let defect = |refusal: guard::Refusal| Problem::damaged(format!("a question of our own: {refusal}"));
-        let question: Question =
-            guard::check(query, &arguments).map_err(defect)?.with_view(view(as_of)).map_err(defect)?;
-        self.client.query(&question, Bounds { rows_max, ..Bounds::default() }).await.map_err(problem)
-    }
-}
-
-/// One line of a list: our own words for what a query needs placeholders for.
-fn brief(row: &Value) -> Json {
-    let mut brief = json(row);
-    if let Some(fields) = brief.as_object_mut() {
-        fields.remove("e");
-        for name in ["kind", "status", "cause"] {
-            let word = fields
-                .get(name)
-                .and_then(Json::as_str)
-                .map(|word| word.trim_start_matches(':').replace('-', "_"));
-            let word = word.filter(|word| word != "none");
-            fields.insert(name.to_owned(), word.map_or(Json::Null, Json::String));
-        }
-        if fields.get("success_rate").and_then(Json::as_f64).is_some_and(|rate| rate < 0.0) {
-            fields.insert("success_rate".to_owned(), Json::Null);
-        }
-    }
-    brief
 }
 
 /// What the store's errors mean to whoever asked.

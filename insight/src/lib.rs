@@ -1,20 +1,32 @@
-//! The REST API: what was recorded, and questions on the history. It reads, and writes nothing.
+//! The REST API and the dashboard: what was recorded, as of any moment, and what happens now.
 //!
-//! | | |
-//! |---|---|
-//! | `GET /health` | whether the API and the store behind it answer; needs no token |
-//! | `GET /v1/evaluations?limit=&as_of=` | the newest evaluations, as of any moment |
-//! | `GET /v1/evaluations/{id}?as_of=` | one evaluation, whole |
-//! | `POST /v1/query` | a Datalog question: only what the positive grammar lists is ever asked |
+//! ```text
+//! gateway ──log──▶ projection ──▶ view ──▶ api ──▶ commands, programs, the dashboard
+//!    ▲                              ▲       ▲
+//!    └─ one evaluation, queries ────┼───────┤ history
+//! broker ── events, depths ─────────┴───────┘ live, fleet
+//! ```
 //!
-//! Every answer names the transaction it stands on (`basis_t`, and the header `evalfleet-basis-t`).
-//! Errors are `application/problem+json`. [`history`] asks, [`json`] translates (pure), [`problem`]
-//! says what went wrong; the others are the routes.
+//! [`projection`] keeps what lists and rates need in memory, as of every transaction; [`view`] makes answers
+//! of it (pure); [`api`] is the routes, with their OpenAPI document; [`history`] asks the store itself, for
+//! what the projection has not; [`live`] and [`fleet`] tell what happens now; [`access`] says who may ask;
+//! [`dashboard`] holds the pages. Errors are [`problem`] documents. It changes nothing in the history.
 
 pub mod history;
 pub mod json;
+pub mod moment;
 pub mod problem;
 
+pub mod projection;
+pub mod view;
+
+pub mod fleet;
+pub mod live;
+
 pub mod access;
-pub mod routes;
+pub mod api;
+pub mod dashboard;
 pub mod server;
+
+#[cfg(test)]
+mod testing;

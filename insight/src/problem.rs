@@ -1,13 +1,14 @@
 //! What went wrong, as `application/problem+json` (RFC 9457), with the exit code that a command gives for it.
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use evalfleet_proto::status::Exit;
 use serde::Serialize;
+use utoipa::{IntoResponses, ToSchema};
 
-/// A problem document.
-#[derive(Debug, Clone, Serialize)]
+/// A problem document (RFC 9457).
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
     /// A word or two.
     pub title: &'static str,
@@ -46,6 +47,29 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", Exit::Usage, detail)
     }
 
+    /// The token's role does not go so far.
+    pub fn forbidden(role: &str) -> Self {
+        let detail = format!("this wants a token of the role {role}");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", Exit::Usage, detail)
+    }
+
+    /// Too many requests.
+    pub fn too_often() -> Self {
+        let detail = "more requests than api.rate allows: try again in a second";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too often", Exit::Unreachable, detail)
+    }
+
+    /// The address is there, and not for this method.
+    pub fn wrong_method() -> Self {
+        let detail = "this address does not take this method; /openapi.json says which it takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", Exit::Usage, detail)
+    }
+
+    /// The body is larger than it may be, or of another type.
+    pub fn body(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self::new(status, "unusable body", Exit::Usage, detail)
+    }
+
     /// The store takes too long, or too much is asked of it at once.
     pub fn too_much(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too much", Exit::Unreachable, detail)
@@ -65,6 +89,42 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+        let kind = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
+        let mut response = (status, kind, Json(self)).into_response();
+        let more = match status {
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "1")),
+            _ => None,
+        };
+        if let Some((name, value)) = more {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
     }
+}
+
+/// What every route may answer instead.
+#[derive(Debug, IntoResponses)]
+pub enum Problems {
+    /// The request is at fault; the detail says what would be right.
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(#[to_schema] Problem),
+    /// The token is missing or wrong.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] Problem),
+    /// The token's role does not go so far.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] Problem),
+    /// There is no such thing, or none was known at that moment.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] Problem),
+    /// Too many requests.
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooOften(#[to_schema] Problem),
+    /// What is recorded cannot be read.
+    #[response(status = 500, content_type = "application/problem+json")]
+    Damaged(#[to_schema] Problem),
+    /// The store does not answer, or takes too long.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] Problem),
 }

@@ -1,34 +1,15 @@
-//! The server: routes, who may ask, and its end.
+//! The server: the app, what keeps it up to date, who may ask, and its end.
 
-use crate::access::{Token, guard};
-use crate::history::History;
-use crate::problem::Problem;
-use crate::routes;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
-use axum::{Router, middleware};
+use crate::access::Access;
+use crate::api::{App, router};
+use evalfleet_datomic::Client;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// The largest body: a question and its inputs.
-const BODY_BYTES_MAX: usize = 1 << 20;
-
-/// Composes the routes.
-pub fn router(history: History, token: Token) -> Router {
-    let guarded = Router::new()
-        .route("/v1/evaluations", get(routes::evaluations))
-        .route("/v1/evaluations/{*id}", get(routes::evaluation))
-        .route("/v1/query", post(routes::query))
-        .layer(middleware::from_fn_with_state(token, guard));
-    Router::new()
-        .route("/health", get(routes::health))
-        .merge(guarded)
-        .fallback(async || {
-            Problem::not_found("there is no such address; see GET /health, /v1/evaluations, POST /v1/query")
-        })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(history)
-}
+/// How often the log is looked at.
+const LOOK: Duration = Duration::from_millis(150);
 
 /// Serves until `stop`, then finishes what is under way.
 ///
@@ -36,9 +17,30 @@ pub fn router(history: History, token: Token) -> Router {
 /// When the listener breaks.
 pub async fn serve(
     listener: TcpListener,
-    history: History,
-    token: Token,
+    app: Arc<App>,
+    client: Client,
+    access: Access,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(history, token)).with_graceful_shutdown(stop.cancelled_owned()).await
+    let followed = tokio::spawn({
+        let (app, stop) = (app.clone(), stop.clone());
+        async move { app.projection.follow(&client, LOOK, &stop).await }
+    });
+    let recorded = tokio::spawn({
+        let (app, stop) = (app.clone(), stop.clone());
+        async move { app.live.tell_recorded(&app.projection, &stop).await }
+    });
+    let events = tokio::spawn({
+        let (app, stop) = (app.clone(), stop.clone());
+        async move { app.live.tell_events(app.fleet.link(), &stop).await }
+    });
+    let router = router(app, access);
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned()).await;
+    stop.cancel();
+    for task in [followed, recorded, events] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a task of the API ended badly");
+        }
+    }
+    served
 }

@@ -79,6 +79,16 @@ pub struct Rows {
     pub truncated: bool,
 }
 
+/// What a comparison comes to, with the whole document beside.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Comparison {
+    /// `regression`, `improvement` or `no_change`.
+    pub verdict: String,
+    /// Everything.
+    #[serde(flatten)]
+    pub document: serde_json::Map<String, Value>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Problem {
@@ -126,7 +136,7 @@ impl Api {
     /// # Errors
     /// [`Error::NotFound`] when it is not recorded (yet, or as of that moment).
     pub async fn evaluation(&self, id: &str, as_of: Option<&str>) -> Result<Value, Error> {
-        let request = self.request(Method::GET, &format!("/v1/evaluations/{id}"));
+        let request = self.at(&["v1", "evaluations", id])?;
         self.ask(match as_of {
             Some(moment) => request.query(&[("as_of", moment)]),
             None => request,
@@ -156,12 +166,47 @@ impl Api {
         self.ask(self.request(Method::GET, "/v1/evaluations").query(&[("limit", limit)])).await
     }
 
+    /// What stands out, as of a moment.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn insights(&self, as_of: Option<&str>) -> Result<Value, Error> {
+        let request = self.request(Method::GET, "/v1/insights");
+        self.ask(match as_of {
+            Some(moment) => request.query(&[("as_of", moment)]),
+            None => request,
+        })
+        .await
+    }
+
+    /// Two sets of evaluations against each other, as of a moment.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the side that has no evaluations.
+    pub async fn compare(&self, base: &str, head: &str, as_of: Option<&str>) -> Result<Comparison, Error> {
+        let mut parameters = vec![("base", base), ("head", head)];
+        parameters.extend(as_of.map(|moment| ("as_of", moment)));
+        self.ask(self.request(Method::GET, "/v1/compare").query(&parameters)).await
+    }
+
     /// Asks the history.
     ///
     /// # Errors
     /// [`Error::Refused`] names the form that is not admitted.
     pub async fn query(&self, query: &Query) -> Result<Rows, Error> {
         self.ask(self.request(Method::POST, "/v1/query").json(query)).await
+    }
+
+    /// GET at a path of these segments, whatever letters they have.
+    fn at(&self, segments: &[&str]) -> Result<RequestBuilder, Error> {
+        let wrong = |reason: &str| Error::Unreachable { url: self.url.clone(), reason: reason.to_owned() };
+        let mut url = reqwest::Url::parse(&self.url).map_err(|error| wrong(&error.to_string()))?;
+        url.path_segments_mut().map_err(|()| wrong("this is no address"))?.pop_if_empty().extend(segments);
+        let request = self.http.get(url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -274,8 +274,16 @@ pub struct Api {
     pub listen: String,
     /// Where it is reached.
     pub url: String,
-    /// The file with its token.
+    /// The file with its token, whose role is to operate.
     pub token_file: PathBuf,
+    /// The file with a token that can only look.
+    pub read_token_file: PathBuf,
+    /// The file with a token that can look and submit.
+    pub submit_token_file: PathBuf,
+    /// Requests a second, for each role; twice as many at once.
+    pub rate: u32,
+    /// Evaluations kept in memory for lists, rates and series.
+    pub evaluations_max: usize,
 }
 
 /// What the settings are made from, the last winning.
@@ -345,6 +353,12 @@ impl Settings {
         }
         if self.broker.lanes.is_empty() {
             wrong.push("broker.lanes names no lane".to_owned());
+        }
+        if self.api.rate == 0 {
+            wrong.push("api.rate must be 1 or more".to_owned());
+        }
+        if self.api.evaluations_max == 0 {
+            wrong.push("api.evaluations_max must be 1 or more".to_owned());
         }
         if self.broker.attempts_max == 0 {
             wrong.push("broker.attempts_max must be 1 or more".to_owned());

@@ -97,6 +97,29 @@ pub enum Command {
         evalfleet query @rates.edn --as-of 2025-07-31T06:00:00Z --arg '\"word_count\"'"
     )]
     Query(QueryArgs),
+    /// Show what stands out in the history, what matters most first, each with its numbers.
+    #[command(
+        after_help = "Examples:\n  evalfleet insights\n  evalfleet insights --as-of 2026-01-31 --json | jq '.insights[].title'"
+    )]
+    Insights {
+        /// As it was known then: a time, or a transaction.
+        #[arg(long, value_name = "TIME")]
+        as_of: Option<String>,
+    },
+    /// For continuous integration.
+    #[command(subcommand)]
+    Ci(CiCommand),
+    /// Serve the REST API and the dashboard from this terminal, for a gateway that runs already.
+    #[command(after_help = "Examples:\n  evalfleet serve --listen 127.0.0.1:8700\n  \
+        EVALFLEET_DATOMIC__URL=http://127.0.0.1:8471 EVALFLEET_DATOMIC__TOKEN_FILE=token evalfleet serve")]
+    Serve {
+        /// Where; api.listen when missing.
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<String>,
+    },
+    /// Print a link to the dashboard that logs one in. Whoever has it may do what you may.
+    #[command(after_help = "Examples:\n  xdg-open \"$(evalfleet dashboard)\"")]
+    Dashboard,
     /// Dead letters: jobs that could not be run.
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -306,6 +329,26 @@ pub enum HistoryCommand {
         /// The files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+}
+
+/// `ci`
+#[derive(Debug, Clone, Subcommand)]
+pub enum CiCommand {
+    /// Compare two sets of evaluations; print a report in Markdown; exit with 1 when HEAD is a regression.
+    ///
+    /// A side is batch:ID, run:NAME, model:NAME, tool:NAME, image:DIGEST, worker:NAME, suite:NAME or label:KEY=VALUE,
+    /// several joined by commas; or a bare name. Where both sides tried the same cases, those are compared pair by pair.
+    #[command(after_help = "Examples:\n  evalfleet ci compare run:main run:pr-7 > report.md\n  \
+            evalfleet ci compare tool:word_count,image:sha256:3f2a tool:word_count,image:sha256:9b11 --json | jq .because")]
+    Compare {
+        /// What HEAD is measured by.
+        base: String,
+        /// What is judged.
+        head: String,
+        /// As it was known then: a time, or a transaction.
+        #[arg(long, value_name = "TIME")]
+        as_of: Option<String>,
     },
 }
 

@@ -41,8 +41,8 @@ pub(crate) async fn list(context: &Context, limit: usize) -> Result<Exit, Failur
 
 fn line(entry: &Value) -> String {
     let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let call = entry.pointer("/calls/0/name").and_then(Value::as_str).unwrap_or("");
-    let name = if call.is_empty() { text("kind") } else { call.to_owned() };
+    let tool = entry.get("tool").and_then(Value::as_str);
+    let name = tool.map_or_else(|| text("kind"), str::to_owned);
     format!("{}  {:<14} {:<14} {:<16} {}", text("id"), text("status"), text("cause"), name, text("finished"))
 }
 

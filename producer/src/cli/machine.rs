@@ -98,14 +98,17 @@ fn said(context: &Context, upped: &Upped) -> Result<Exit, Failure> {
         Upped::Ready(machine) => {
             let api = machine.api.as_deref().unwrap_or("none");
             emit(&format!(
-                "up: supervisor {}, API {api}. `evalfleet down` stops it",
+                "up: supervisor {}, API and dashboard {api}. `evalfleet down` stops it",
                 machine.supervisor.pid
             ))?;
         }
         Upped::Already(holder, machine) => {
             let pid = holder.map_or_else(|| "?".to_owned(), |holder| holder.pid.to_string());
             let api = machine.as_ref().and_then(|machine| machine.api.clone());
-            emit(&format!("already running: supervisor {pid}, API {}", api.as_deref().unwrap_or("none")))?;
+            emit(&format!(
+                "already running: supervisor {pid}, API and dashboard {}",
+                api.as_deref().unwrap_or("none")
+            ))?;
         }
         Upped::Ended => {}
     }

@@ -13,6 +13,7 @@ mod image_gc;
 mod image_import;
 mod image_ssh;
 mod import;
+mod insight;
 mod jobs;
 mod machine;
 mod run;
@@ -103,6 +104,10 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Get { id, as_of } => history::get(context, id, as_of.as_deref()).await,
         Command::List { limit } => history::list(context, limit).await,
         Command::Query(args) => history::query(context, args).await,
+        Command::Insights { as_of } => insight::insights(context, as_of.as_deref()).await,
+        Command::Ci(command) => insight::ci(context, command).await,
+        Command::Serve { listen } => insight::serve(context, listen),
+        Command::Dashboard => insight::dashboard(context),
         Command::Dead(command) => dead::dead(context, command).await,
         Command::Tool(command) => tool::tool(context, command),
         Command::History(command) => import::history(context, command).await,

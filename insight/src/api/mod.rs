@@ -1,0 +1,153 @@
+//! The routes: what is asked of us, read and bounded, and answered. Router and OpenAPI document are made of
+//! the same list, so that neither has what the other lacks.
+
+pub mod app;
+pub mod ask;
+
+mod compare;
+mod dead;
+mod evaluations;
+mod events;
+mod insights;
+mod overview;
+mod projection;
+mod query;
+mod session;
+mod subjects;
+mod workers;
+
+pub use app::App;
+
+use crate::access::{self, Access};
+use crate::dashboard;
+use crate::problem::Problem;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The largest body: a question and its inputs.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// The longest that an answer may take; a question's own limit is shorter.
+const TIME_MAX: Duration = Duration::from_secs(75);
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "evalfleet",
+        description = "What was evaluated, as of any moment. Every answer names the transaction that it stands on: \
+                       `basis_t`, the header `evalfleet-basis-t`, and the ETag. Errors are problem documents (RFC 9457).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
+)]
+struct Document;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        openapi.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+/// The routes that want a token, and their description.
+fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi) {
+    let guarded = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(overview::overview))
+        .routes(routes!(overview::timeline))
+        .routes(routes!(evaluations::list))
+        .routes(routes!(evaluations::one))
+        .routes(routes!(evaluations::context))
+        .routes(routes!(evaluations::blob))
+        .routes(routes!(subjects::tools))
+        .routes(routes!(subjects::tool))
+        .routes(routes!(subjects::models))
+        .routes(routes!(subjects::model))
+        .routes(routes!(compare::compare))
+        .routes(routes!(workers::workers))
+        .routes(routes!(workers::queues))
+        .routes(routes!(dead::letters))
+        .routes(routes!(insights::insights))
+        .routes(routes!(query::query))
+        .routes(routes!(events::events))
+        .routes(routes!(projection::progress))
+        .routes(routes!(session::role));
+    let operating = OpenApiRouter::new().routes(routes!(projection::rebuild));
+    let open = OpenApiRouter::new()
+        .routes(routes!(projection::health))
+        .routes(routes!(session::open))
+        .routes(routes!(session::close));
+    let operating = operating.route_layer(from_fn(access::operators));
+    let (guarded, document) = guarded.merge(operating).split_for_parts();
+    let (open, others) = open.split_for_parts();
+    let mut document = document;
+    document.merge(others);
+    (guarded, open, document)
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    described().2
+}
+
+/// Composes the server's routes.
+pub fn router(app: Arc<App>, access: Access) -> Router {
+    let (guarded, open, document) = described();
+    let document = Arc::new(document);
+    let guarded = guarded.route_layer(from_fn_with_state(access.clone(), access::guard));
+    guarded
+        .merge(open)
+        .route("/openapi.json", get(async move || Json(document.as_ref().clone())))
+        .merge(dashboard::routes())
+        .fallback(dashboard::page_or_problem)
+        .method_not_allowed_fallback(async || Problem::wrong_method())
+        .layer(Extension(access))
+        .layer(from_fn(within_time))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(dashboard::protect))
+        .with_state(app)
+}
+
+async fn within_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(TIME_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::too_much("no answer in time: ask for less").into_response(),
+    }
+}
+
+/// What every handler has.
+type Shared = State<Arc<App>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_describes_every_route_and_every_operation_its_answers() {
+        let document = serde_json::to_value(document()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let paths = document["paths"].as_object().unwrap();
+        for path in
+            ["/v1/evaluations/{id}", "/v1/compare", "/v1/projection/rebuild", "/health", "/v1/session"]
+        {
+            assert!(paths.contains_key(path), "{path} is missing: {:?}", paths.keys());
+        }
+        for (path, operations) in paths {
+            for (method, operation) in operations.as_object().unwrap() {
+                let answers = operation["responses"].as_object().unwrap();
+                assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
+                assert!(operation["summary"].is_string(), "{method} {path} says nothing of itself");
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Small histories for tests, written as the recorder writes them.
+
+use crate::projection::World;
+use evalfleet_datomic::edn::Value;
+use evalfleet_datomic::{Datom, Transaction};
+use evalfleet_proto::Timestamp;
+
+/// One evaluation; its transaction is its place in the list, from 1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) tool: &'a str,
+    pub(crate) worker: &'a str,
+    pub(crate) image: &'a str,
+    pub(crate) run: &'a str,
+    pub(crate) case: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) cause: Option<&'a str>,
+    pub(crate) error: &'a str,
+    /// Minutes after the beginning; its place where 0.
+    pub(crate) at: u64,
+    /// Milliseconds on the clock.
+    pub(crate) wall: u64,
+}
+
+impl Default for Job<'_> {
+    fn default() -> Self {
+        Self {
+            id: "job",
+            kind: "function-call",
+            tool: "tool",
+            worker: "",
+            image: "",
+            run: "",
+            case: "",
+            model: "",
+            cause: None,
+            error: "",
+            at: 0,
+            wall: 0,
+        }
+    }
+}
+
+/// The history of `jobs`.
+pub(crate) fn history(jobs: &[Job<'_>]) -> World {
+    let mut world = World::new(1_000_000);
+    for (index, job) in jobs.iter().enumerate() {
+        let t = index as u64 + 1;
+        let minutes = if job.at == 0 { t } else { job.at };
+        let time = Timestamp::from_second(1_750_000_000 + minutes as i64 * 60).expect("in range");
+        world.apply(&Transaction {
+            t,
+            tx_instant: time,
+            datoms: datoms(job, index as i64 * 100 + 1000, time),
+        });
+    }
+    world
+}
+
+fn datoms(job: &Job<'_>, entity: i64, time: Timestamp) -> Vec<Datom> {
+    let mut all = Vec::new();
+    let mut put = |entity: i64, attribute: &str, value: Value| {
+        all.push(Datom { entity, attribute: attribute.to_owned(), value, added: true });
+    };
+    put(entity, "evaluation/id", job.id.into());
+    put(entity, "evaluation/kind", Value::keyword(job.kind));
+    put(entity, "evaluation/timestamp", time.into());
+    put(entity, "evaluation/status", Value::keyword(if job.cause.is_some() { "failed" } else { "passed" }));
+    put(entity, "evaluation/wall-us", (job.wall as i64 * 1000).into());
+    if let Some(cause) = job.cause {
+        put(entity, "evaluation/cause", Value::keyword(cause));
+    }
+    let texts = [("evaluation/model", job.model), ("evaluation/error", job.error)];
+    for (attribute, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        put(entity, attribute, text.into());
+    }
+    let references = [
+        ("worker", "id", job.worker),
+        ("image", "digest", job.image),
+        ("run", "id", job.run),
+        ("case", "id", job.case),
+    ];
+    for (offset, (name, key, text)) in (1..).zip(references).filter(|(_, (_, _, text))| !text.is_empty()) {
+        put(entity + offset, &format!("{name}/{key}"), text.into());
+        put(entity, &format!("evaluation/{name}"), (entity + offset).into());
+    }
+    put(entity + 50, "function-call/id", format!("{}/call/0", job.id).into());
+    put(entity + 50, "function-call/name", job.tool.into());
+    if !matches!(job.cause, Some("infrastructure" | "harness")) {
+        put(
+            entity + 50,
+            "function-call/success-rate",
+            Value::Float(f64::from(u8::from(job.cause.is_none()))),
+        );
+    }
+    put(entity, "evaluation/function-calls", (entity + 50).into());
+    all
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The dashboard in a real browser, and the API against its own description: `make test-dashboard` calls this
+# when everything is built. Installs what is missing: a Chromium, Node's packages, schemathesis.
+#
+# SHOTS=FOLDER takes the README's pictures as well; ONLY=pages or ONLY=api runs one half.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+only="${ONLY:-all}"
+
+need() {
+    command -v "$1" >/dev/null && return
+    echo "$1 is missing: installing Debian's $2"
+    local root=()
+    [ "$(id -u)" = 0 ] || root=(sudo)
+    "${root[@]}" apt-get install --yes --quiet --no-install-recommends "$2"
+}
+
+pages() {
+    need node nodejs
+    need npm npm
+    if [ -z "${CHROMIUM:-}" ]; then
+        need chromium chromium
+        CHROMIUM="$(command -v chromium)"
+    fi
+    export CHROMIUM PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
+    npm ci --prefix tests/dashboard --no-audit --no-fund --silent
+    (cd tests/dashboard && npx playwright test "$@")
+}
+
+api() {
+    need python3 python3-venv
+    local tool=target/schemathesis/bin/schemathesis
+    [ -x "$tool" ] || { python3 -m venv target/schemathesis && target/schemathesis/bin/pip install --quiet 'schemathesis>=4,<5'; }
+    # The stage lives as long as its input is open.
+    coproc STAGE { STAGE_EVALUATIONS=200 target/debug/dashboard-stage; }
+    local pid=$STAGE_PID out=${STAGE[0]} in=${STAGE[1]} line
+    read -r -u "$out" line
+    local url token
+    url="$(python3 -c 'import json, sys; print(json.loads(sys.argv[1])["url"])' "$line")"
+    token="$(python3 -c 'import json, sys; print(json.loads(sys.argv[1])["token"])' "$line")"
+    local failed=0
+    # Streams do not end, and a rebuild makes what else is asked wait.
+    "$tool" run "$url/openapi.json" --header "Authorization: Bearer $token" --max-examples "${EXAMPLES:-15}" --seed 1 \
+        --exclude-path /v1/events --exclude-path /v1/projection/rebuild --request-timeout 30 --checks all \
+        --exclude-checks ignored_auth || failed=$?
+    exec {in}>&-
+    wait "$pid" || true
+    return "$failed"
+}
+
+[ "$only" = api ] || pages "$@"
+[ "$only" = pages ] || api

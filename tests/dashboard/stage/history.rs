@@ -1,0 +1,220 @@
+//! A history to look at: the sample batches, and evaluations over three weeks in which things happen. A new
+//! image makes `edit_file` slower and then fail in one of three cases; one worker's machine fails by itself;
+//! one case is flaky; two jobs end as dead letters, of which one is replayed. No randomness: every run shows
+//! the same, but for the day.
+
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_recorder::store::Store;
+use evalfleet_recorder::{facts, import};
+use evalfleet_service::blobs::Blobs;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const TOOLS: [(&str, f64); 4] =
+    [("edit_file", 160.0), ("read_file", 45.0), ("run_tests", 2400.0), ("word_count", 30.0)];
+const OLD: &str = "sha256:5d0c1f8a2b6e4d3c9a7b5e1f0c2d4a6b8e9f1a3c5d7b9e0f2a4c6d8b0e1f3a5c";
+const NEW: &str = "sha256:9b11e7c3d5f0a2b4c6d8e0f1a3b5c7d9e1f3a5b7c9d0e2f4a6b8c0d1e3f5a7b9";
+/// How many evaluations one transaction records.
+const CHUNK: usize = 10;
+
+/// A number from 0 to 1 that looks random and is the same in every run.
+fn chance(index: usize, salt: u64) -> f64 {
+    let mixed = (index as u64 ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    ((mixed ^ (mixed >> 32)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+fn id(index: usize) -> String {
+    format!("019ab0c4-0000-7000-8000-{index:012x}")
+}
+
+/// What becomes of one evaluation: status, cause, what is said of it.
+fn fate(
+    index: usize,
+    share: f64,
+    tool: &str,
+    case: usize,
+    worker: usize,
+) -> (&'static str, Option<&'static str>, String) {
+    if worker == 3 && chance(index, 5) < 0.22 {
+        return ("dead", Some("infrastructure"), "QEMU: was killed by somebody on the host".to_owned());
+    }
+    let broken = tool == "edit_file" && share > 0.72 && case.is_multiple_of(3);
+    if broken {
+        return (
+            "failed",
+            Some("subject"),
+            format!("exit status 1: anchor not found in /workspace/notes-{case}.md line {}", index % 90),
+        );
+    }
+    if tool == "run_tests" && case == 4 && chance(index, 7) < 0.45 {
+        return (
+            "failed",
+            Some("subject"),
+            format!("exit status 1: test_retry_{} timed out waiting for the server", index % 7),
+        );
+    }
+    if chance(index, 11) < 0.02 {
+        return ("timed_out", Some("budget"), "used 30.0 s on the clock, may use 30 s".to_owned());
+    }
+    if chance(index, 13) < 0.03 {
+        return (
+            "failed",
+            Some("subject"),
+            format!("exit status 2: no such file: /workspace/{}.txt", index % 23),
+        );
+    }
+    ("passed", None, String::new())
+}
+
+fn document(index: usize, share: f64, at: Timestamp) -> Value {
+    let (tool, usual) = TOOLS[index % TOOLS.len()];
+    let (case, worker) = (index / TOOLS.len() % 6, index % 3 + 1);
+    let image = if share > 0.6 { NEW } else { OLD };
+    let (status, cause, message) = fate(index, share, tool, case, worker);
+    let slower = if tool == "edit_file" && image == NEW { 1.7 } else { 1.0 };
+    let wall = usual * slower * (0.85 + 0.3 * chance(index, 3));
+    let rate = match cause {
+        None => Some(1.0),
+        Some("infrastructure") => None,
+        Some(_) => Some(0.0),
+    };
+    let started = at - Duration::from_millis(wall as u64 + 60);
+    let submitted = started - Duration::from_millis(12);
+    let evidence: Vec<Value> =
+        cause.iter().map(|_| json!({ "source": "host", "message": message })).collect();
+    let attempts: Vec<Value> = if status == "dead" {
+        (1..=3).map(|number| json!({ "number": number, "worker": format!("worker-{worker}"), "cause": "infrastructure", "error": message, "ended": at })).collect()
+    } else {
+        Vec::new()
+    };
+    let text = format!("{{\"ok\": {}, \"case\": {case}}}\n", cause.is_none());
+    let output =
+        |text: &str| json!({ "text": text, "bytes": text.len(), "sha256": null, "truncated": false });
+    let model = ["gemini-2.0-flash", "gemini-2.5-pro"][index / 7 % 2];
+    let mut document = json!({
+        "schema": 1, "id": id(index), "kind": "function_call", "batch": null, "status": status, "cause": cause, "evidence": evidence,
+        "success_rate": rate, "exit_code": i32::from(cause.is_some()), "signal": null,
+        "calls": [{ "name": tool, "success_rate": rate, "exit_code": i32::from(cause.is_some()), "value": { "ok": cause.is_none() }, "duration_ms": wall }],
+        "stdout": output(&text), "stderr": output(&message), "effects": effects(tool, case), "effects_omitted": 0, "artifacts": [],
+        "metrics": { "wall_ms": wall, "cpu_user_ms": wall * 0.7, "cpu_system_ms": wall * 0.1, "memory_peak_bytes": 9_437_184 + index * 4096,
+            "disk_read_bytes": 65_536, "disk_written_bytes": 8192, "net_rx_bytes": 0, "net_tx_bytes": 0,
+            "guest": { "cpu_user_ms": wall * 0.66, "cpu_system_ms": wall * 0.09, "memory_peak_bytes": 8_388_608 } },
+        "timings": { "queued_ms": 4.0 + 20.0 * chance(index, 17), "claim_ms": 24.0, "run_ms": wall, "effects_ms": 80.0, "report_ms": 1.9 },
+        "provenance": { "worker": format!("worker-{worker}"), "host": "lab-1", "image": image, "template": OLD, "qemu": "10.0.2", "accelerator": "tcg",
+            "attempt": 1, "reset": { "strategy": "template-clone", "ms": 600.0 + 90.0 * chance(index, 19), "hidden_ms": 600.0, "nonce": format!("{index:032x}"), "pages_checked": 256 } },
+        "labels": { "suite": "tools", "case": format!("{tool}-{case}"), "run": if share > 0.6 { "nightly-new" } else { "nightly-old" },
+            "model": model, "agent": "rev-42" },
+        "attempts": attempts, "submitted": submitted, "started": started, "finished": at,
+    });
+    if tool == "run_tests" {
+        document["network"] = json!([{ "protocol": "tcp", "destination": "93.184.216.34", "port": 443, "name": "example.com", "attempts": 3, "allowed": false, "error": null }]);
+        document["warnings"] = json!(["the guest says that 8 MiB of memory were used, the host 9 MiB"]);
+    }
+    document
+}
+
+fn effects(tool: &str, case: usize) -> Value {
+    let effect = |path: String, change: &str, kind: &str, expected: bool| {
+        json!({ "path": path, "change": change, "type": kind, "size": 120 + case * 17, "mode": "0644", "uid": 0, "gid": 0,
+            "sha256": OLD.trim_start_matches("sha256:"), "expected": expected })
+    };
+    match tool {
+        "edit_file" => json!([
+            effect(format!("/workspace/notes-{case}.md"), "changed", "file", true),
+            effect("/workspace/.edit.swp".to_owned(), "created", "file", false)
+        ]),
+        "run_tests" => json!([
+            effect("/workspace/build".to_owned(), "created", "directory", true),
+            effect("/workspace/build/report.xml".to_owned(), "created", "file", true),
+            effect("/workspace/build/cache/index.bin".to_owned(), "created", "file", true),
+            effect("/etc/hostname".to_owned(), "deleted", "file", false),
+            effect("/workspace/src/lib.rs".to_owned(), "replaced", "file", true)
+        ]),
+        _ => json!([]),
+    }
+}
+
+/// Lays the history down, oldest first, each chunk at its own time. Gives ids that tests look at.
+///
+/// # Errors
+/// When the store refuses something.
+pub(crate) async fn lay_down(
+    store: &Store,
+    blobs: &Blobs,
+    batches: &[PathBuf],
+    count: usize,
+) -> anyhow::Result<Value> {
+    let imported = import::import(store, batches).await?;
+    let now = Timestamp::now();
+    let span = Duration::from_secs(21 * 24 * 3600);
+    let (mut dead, mut failed, mut rich) = (None, None, None);
+    let mut facts_of = Vec::new();
+    for index in 0..count {
+        let share = index as f64 / count as f64;
+        // More by day than by night, and the last a few minutes ago.
+        let at = now - span.mul_f64(1.0 - share) - Duration::from_secs(300);
+        let evaluation: Evaluation = serde_json::from_value(document(index, share, at))?;
+        let key = blobs.put(serde_json::to_vec(&evaluation)?).await?;
+        facts_of.extend(facts::evaluation(&evaluation, key));
+        let id = evaluation.id.to_string();
+        match evaluation.cause.map(evalfleet_proto::status::Cause::as_str) {
+            Some("infrastructure") => dead = Some(id),
+            Some("subject") => failed = Some(id),
+            None if index % TOOLS.len() == 2 => rich = Some(id),
+            _ => {}
+        }
+        if (index + 1).is_multiple_of(CHUNK) || index + 1 == count {
+            store.import(&format!("stage-{index}"), std::mem::take(&mut facts_of), at).await?;
+        }
+    }
+    if let Some(dead) = &dead {
+        replay(store, blobs, dead, count, now).await?;
+    }
+    Ok(
+        json!({ "dead": dead, "failed": failed, "rich": rich, "batches": imported.iter().map(|one| &one.id).collect::<Vec<_>>() }),
+    )
+}
+
+/// The replay of a dead letter: it passes.
+async fn replay(store: &Store, blobs: &Blobs, of: &str, index: usize, now: Timestamp) -> anyhow::Result<()> {
+    let at = now - Duration::from_secs(120);
+    // The index of `word_count`, whose evaluations pass.
+    let mut document = document(index * TOOLS.len() + 3, 0.1, at);
+    for (name, value) in [
+        ("status", json!("passed")),
+        ("cause", json!(null)),
+        ("evidence", json!([])),
+        ("attempts", json!([])),
+        ("success_rate", json!(1.0)),
+    ] {
+        document[name] = value;
+    }
+    document["replay_of"] = json!(of);
+    let evaluation: Evaluation = serde_json::from_value(document)?;
+    let key = blobs.put(serde_json::to_vec(&evaluation)?).await?;
+    store.import("stage-replay", facts::evaluation(&evaluation, key), at).await?;
+    Ok(())
+}
+
+/// Records one more evaluation, as the recorder does.
+///
+/// # Errors
+/// When the store refuses it.
+pub(crate) async fn record_now(store: &Store, id: &str) -> anyhow::Result<()> {
+    let mut document = document(3, 0.1, Timestamp::now());
+    document["id"] = json!(id);
+    for (name, value) in [
+        ("status", json!("passed")),
+        ("cause", json!(null)),
+        ("evidence", json!([])),
+        ("success_rate", json!(1.0)),
+    ] {
+        document[name] = value;
+    }
+    let evaluation: Evaluation = serde_json::from_value(document)?;
+    store.record(&[&evaluation]).await?;
+    Ok(())
+}
