@@ -10,7 +10,14 @@ const faint = (name, share) => `color-mix(in srgb, ${colour(name)} ${share}%, tr
 function axes(format) {
   const common = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
   return [
-    { ...common, grid: { show: false }, space: 80 },
+    {
+      ...common, grid: { show: false }, space: 72, size: 30,
+      // Days where the steps are days, else the clock, and the day where it begins.
+      values: (_, values, __, ___, step) => values.map((value) => {
+        const text = time(value * 1000, false);
+        return step >= 86400 || text.endsWith("00:00") ? text.slice(5, 10) : text.slice(11);
+      }),
+    },
     { ...common, size: 56, values: (_, values) => values.map(format) },
   ];
 }

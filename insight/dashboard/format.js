@@ -59,6 +59,9 @@ export function short(text, length = 13) {
   return plain.length > length ? `${plain.slice(0, length)}…` : plain;
 }
 
+/** An id in a list: ids made in the same minute begin alike, so their ends are shown as well. */
+export const brief = (id) => (/^[0-9a-f-]{36}$/.test(id) ? `${id.slice(0, 8)}…${id.slice(-6)}` : short(id, 26));
+
 export const points = (share) => `${share > 0 ? "+" : ""}${(share * 100).toFixed(1)}`;
 
 export function probability(p) {

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 import { get, listen } from "./api.js";
-import { ago, count, percent, short, time } from "./format.js";
+import { ago, brief, count, percent, short, time } from "./format.js";
 import { href, moment } from "./router.js";
 
 export { html, useEffect, useRef, useState };
@@ -65,7 +65,7 @@ export function Shown({ of: { data, error, loading }, children, rows = 6 }) {
     return html`<${Empty} kind="error" title=${error.title} text=${error.message} />`;
   }
   if (!data) return html`<div class="skeleton" aria-busy="true" aria-label="Loading">${Array.from({ length: rows }, () => html`<div></div>`)}</div>`;
-  return html`<div class=${loading ? "stale" : ""}>
+  return html`<div class=${`shown ${loading ? "stale" : ""}`}>
     ${error && html`<p class="notice error" role="alert">${error.message}</p>`}
     ${children(data)}
   </div>`;
@@ -139,7 +139,7 @@ export function Copy({ text, shown = short(text), label = "Copy" }) {
     setTimeout(() => tell(false), 1200);
   });
   return html`<button type="button" class="copy" onClick=${copy} title=${`${label}: ${text}`}>
-    <code>${shown}</code><span aria-hidden="true">${done ? "✓" : "⧉"}</span><span class="sr" role="status">${done ? "copied" : ""}</span>
+    <code>${shown}</code><svg viewBox="0 0 24 24" aria-hidden="true"><path d=${done ? "M5 13l4 4L19 7" : "M9 9h10v11H9zM5 15V4h10"} /></svg><span class="sr" role="status">${done ? "copied" : ""}</span>
   </button>`;
 }
 
@@ -192,7 +192,7 @@ export function Table({ columns, rows, to, sort, onSort, label, empty }) {
 
 /** The columns that lists of evaluations share. */
 export const COLUMNS = [
-  { title: "Evaluation", cell: (row) => html`<code>${short(row.id, 20)}</code>`, class: "id" },
+  { title: "Evaluation", cell: (row) => html`<code>${brief(row.id)}</code>`, class: "id" },
   { title: "Outcome", cell: (row) => html`<${Outcome} status=${row.status} cause=${row.cause} rate=${row.success_rate} />` },
   { title: "Tool or case", class: "wide", cell: (row) => html`<span class="what">${row.tool ?? row.case ?? row.kind}</span>${row.error && html`<span class="why">${row.error}</span>`}` },
 ];

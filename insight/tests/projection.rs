@@ -85,7 +85,7 @@ fn evaluation(index: usize, at: Timestamp) -> Evaluation {
     let output = json!({ "text": "", "bytes": 0, "sha256": null, "truncated": false });
     let evidence = cause.map(|_| json!({ "source": "host", "message": "seen" }));
     serde_json::from_value(json!({
-        "schema": 1, "id": format!("019ab0c4-0000-7000-8000-{index:012x}"), "kind": "function_call", "batch": (index % 3 == 0).then_some("b1"),
+        "schema": 1, "id": format!("019ab0c4-0000-7000-8000-{index:012x}"), "kind": "function_call", "batch": index.is_multiple_of(3).then_some("b1"),
         "status": status, "cause": cause, "evidence": evidence.into_iter().collect::<Vec<_>>(), "success_rate": rate,
         "calls": [{ "name": tool, "success_rate": rate, "exit_code": 0, "value": null, "duration_ms": 5.0 }],
         "exit_code": 0, "signal": null, "stdout": output, "stderr": output, "effects": [],
@@ -174,7 +174,8 @@ async fn what_is_counted_in_memory_is_what_datalog_counts_as_of_every_moment() {
     let last = evaluation(99, Timestamp::now());
     store.record(&[&last]).await.unwrap();
     catch_up(&projection, &gateway.client).await;
-    assert_eq!(projection.read().basis_t(), gateway.client.health().await.unwrap().basis_t.unwrap());
+    let basis_t = gateway.client.health().await.unwrap().basis_t.unwrap();
+    assert_eq!(projection.read().basis_t(), basis_t);
     for as_of in [
         None,
         Some(Point::Time("2025-07-31T06:00:00Z".parse().unwrap())),

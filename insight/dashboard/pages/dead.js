@@ -1,13 +1,13 @@
 import { Card, Empty, Shown, Table, Time, evaluation, html, useData, useRef } from "../parts.js";
-import { count, short } from "../format.js";
+import { brief, count } from "../format.js";
 import { amend, parameters } from "../router.js";
 
 const columns = [
-  { title: "Job", cell: (row) => html`<code>${short(row.job, 20)}</code>`, class: "id" },
+  { title: "Job", cell: (row) => html`<code>${brief(row.job)}</code>`, class: "id" },
   { title: "Reason", cell: (row) => html`<span class="badge subject">${row.reason?.replaceAll("_", " ")}</span>` },
   { title: "What", class: "wide", cell: (row) => html`<span class="what">${row.tool ?? row.kind?.replaceAll("_", " ") ?? "unreadable"}</span><span class="why long">${row.error}</span>` },
   { title: "Tries", cell: (row) => count(row.attempts), class: "number" },
-  { title: "Replayed as", cell: (row) => row.replayed_by ? html`<a href=${evaluation(row.replayed_by)}><code>${short(row.replayed_by, 13)}</code></a>` : html`<span class="muted">not yet</span>` },
+  { title: "Replayed as", cell: (row) => row.replayed_by ? html`<a href=${evaluation(row.replayed_by)}><code>${brief(row.replayed_by)}</code></a>` : html`<span class="muted">not yet</span>` },
   { title: "Given up", cell: (row) => html`<${Time} at=${row.died} />`, class: "when" },
 ];
 

@@ -2,7 +2,7 @@ import { COLUMNS, Card, Cause, Copy, Dot, Empty, Facts, Outcome, Shown, Table, T
 import { listen } from "../api.js";
 import { Stages } from "../chart.js";
 import { Effects } from "../effects.js";
-import { bytes, count, duration, percent, short, time } from "../format.js";
+import { brief, bytes, count, duration, percent, short, time } from "../format.js";
 import { href, moment } from "../router.js";
 
 function Output({ name, output }) {
@@ -103,7 +103,7 @@ function Surroundings({ context }) {
   const outcome = (row) => row.cause ?? "passed";
   return html`
     ${context.dead_letter && html`<${Card} title="Dead letter" class="alert"><${Facts} of=${[["Reason", context.dead_letter.reason?.replaceAll("_", " ")], ["Tries", context.dead_letter.attempts], ["Given up", html`<${Time} at=${context.dead_letter.died} />`],
-      ["Last error", context.dead_letter.error], ["Replayed as", context.dead_letter.replayed_by ? html`<a href=${evaluation(context.dead_letter.replayed_by)}>${short(context.dead_letter.replayed_by, 20)}</a>` : html`<code>evalfleet dead replay ${own.id}</code>`]]} /></${Card}>`}
+      ["Last error", context.dead_letter.error], ["Replayed as", context.dead_letter.replayed_by ? html`<a href=${evaluation(context.dead_letter.replayed_by)}>${brief(context.dead_letter.replayed_by)}</a>` : html`<code>evalfleet dead replay ${own.id}</code>`]]} /></${Card}>`}
     ${list("Repeated by", context.replays)}
     ${list(`Parts (${own.parts ? count(own.parts.total) : context.parts.length})`, context.parts)}
     ${neighbours.length > 0 && html`<${Card} title=${own.case ? "The same case, before and after" : "The same tool, before and after"}>
@@ -160,10 +160,10 @@ export function Evaluation({ id }) {
     <p class="under-title">
       ${own && html`<span>Cause <${Cause} cause=${own.cause} /></span>`}
       ${own?.model && html`<span>Model <a href=${model(own.model)}>${own.model}</a></span>`}
-      ${own?.batch && html`<span>Batch <a href=${evaluation(own.batch)}>${short(own.batch, 30)}</a></span>`}
+      ${own?.batch && html`<span>Batch <a href=${evaluation(own.batch)}>${brief(own.batch)}</a></span>`}
       ${own?.run && html`<span>Run <a href=${href("/evaluations", { run: own.run })}>${own.run}</a></span>`}
       ${own?.case && html`<span>Case <a href=${href("/evaluations", { case: own.case })}>${short(own.case, 60)}</a></span>`}
-      ${own?.replay_of && html`<span>Repeats <a href=${evaluation(own.replay_of)}>${short(own.replay_of, 20)}</a></span>`}
+      ${own?.replay_of && html`<span>Repeats <a href=${evaluation(own.replay_of)}>${brief(own.replay_of)}</a></span>`}
       ${own && html`<span>Finished <${Time} at=${own.finished} /></span>`}
     </p>
     ${own?.labels.length > 0 && html`<p class="chips">${own.labels.map((label) => html`<a class="chip" href=${href("/evaluations", { label })}>${label}</a>`)}</p>`}

@@ -12,8 +12,8 @@ const NAMES = [...Object.keys(CHOICES), ...TEXTS, "accelerator", "since", "until
 
 const columns = [
   ...COLUMNS,
-  { title: "Model", cell: (row) => row.model ?? "–", class: "hide-narrow" },
-  { title: "Worker", cell: (row) => row.worker ?? "–", class: "hide-narrow" },
+  { title: "Model", cell: (row) => row.model ?? "–", class: "line hide-narrow" },
+  { title: "Worker", cell: (row) => row.worker ?? "–", class: "line hide-narrow" },
   { title: "Effects", cell: (row) => (row.effects ? html`${count(row.effects)}${row.effects_unexpected ? html` <span class="tag warn" title="not announced">${row.effects_unexpected}</span>` : ""}` : "–"), class: "number hide-narrow" },
   { title: "Memory", sort: "largest", cell: (row) => (row.memory_peak_bytes ? bytes(row.memory_peak_bytes) : "–"), class: "number hide-narrow" },
   { title: "Run time", sort: "slowest", cell: (row) => duration(row.wall_ms), class: "number" },

@@ -1,5 +1,5 @@
 import { Empty, Options, Shown, Time, evaluation, html, useData, useState } from "../parts.js";
-import { count, short } from "../format.js";
+import { brief, count } from "../format.js";
 import { href } from "../router.js";
 
 const KINDS = {
@@ -7,19 +7,19 @@ const KINDS = {
 };
 const MARKS = { critical: ["subject", "!"], warning: ["budget", "▲"], info: ["batch", "i"] };
 
-export function Insight({ insight, brief }) {
+export function Insight({ insight, small }) {
   const [tone, mark] = MARKS[insight.severity];
   const [open, turn] = useState(false);
   return html`<li class="insight ${tone}">
     <span class="insight-mark" title=${insight.severity}><span aria-hidden="true">${mark}</span><span class="sr">${insight.severity}</span></span>
     <div><h3>${insight.title}</h3><p>${insight.statement}</p>
-      ${!brief && html`<p class="insight-foot"><span class="tag">${KINDS[insight.kind] ?? insight.kind}</span>
+      ${!small && html`<p class="insight-foot"><span class="tag">${KINDS[insight.kind] ?? insight.kind}</span>
         ${insight.since && html`<span class="muted">since <${Time} at=${insight.since} /></span>`}
         <a href=${href("/evaluations", insight.filter)}>The evaluations</a>
-        ${insight.evaluations.map((id) => html`<a href=${evaluation(id)}><code>${short(id, 13)}</code></a>`)}
+        ${insight.evaluations.map((id) => html`<a href=${evaluation(id)}><code>${brief(id)}</code></a>`)}
         <button type="button" class="plain" aria-expanded=${String(open)} onClick=${() => turn(!open)}>Numbers</button></p>
       ${open && html`<pre class="output" tabindex="0">${JSON.stringify(insight.numbers, null, 2)}</pre>`}`}
-      ${brief && html`<p class="insight-foot"><a href=${href("/evaluations", insight.filter)}>The evaluations</a></p>`}
+      ${small && html`<p class="insight-foot"><a href=${href("/evaluations", insight.filter)}>The evaluations</a></p>`}
     </div></li>`;
 }
 

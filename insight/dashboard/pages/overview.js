@@ -38,7 +38,6 @@ function Tiles({ data }) {
 
 const columns = [
   ...COLUMNS,
-  { title: "Model", cell: (row) => row.model ?? "–", class: "hide-narrow" },
   { title: "Run time", cell: (row) => duration(row.wall_ms), class: "number" },
   { title: "Finished", cell: (row) => html`<${Time} at=${row.finished} relative=${!moment()} />`, class: "when" },
 ];
@@ -61,7 +60,7 @@ export function Overview() {
         <${Card} title="Newest evaluations" extra=${html`<a href=${href("/evaluations")}>All</a>`}>
           <${Table} label="Newest evaluations" columns=${columns} rows=${data.recent} to=${(row) => evaluation(row.id)} /></${Card}>
         <${Card} title="What stands out" extra=${html`<a href=${href("/insights")}>All</a>`}>
-          ${data.insights.length ? html`<ul class="insights small">${data.insights.map((insight) => html`<${Insight} key=${insight.id} insight=${insight} brief=${true} />`)}</ul>`
+          ${data.insights.length ? html`<ul class="insights small">${data.insights.map((insight) => html`<${Insight} key=${insight.id} insight=${insight} small=${true} />`)}</ul>`
             : html`<p class="muted calm">Nothing: rates, durations and machines are as they were.</p>`}
           <p class="muted small-print">Ever: <${Rate} rate=${data.ever.rate} /></p></${Card}>
       </div>`}</${Shown}>`;

@@ -283,7 +283,7 @@ impl<'w> Maker<'w> {
                 title: format!("{name} became {word}"),
                 statement: format!(
                     "Since {} it takes {:.0} ms where it took {:.0} ms before: {times:.2} times as long.",
-                    last.at, last.after, last.before
+                    shown(after), last.after, last.before
                 ),
                 numbers: json!({ "before_ms": last.before, "after_ms": last.after, "times": times, "evidence_nats": last.evidence }),
                 filter: filter(&[("tool", name), ("since", &last.at.to_string())]),
@@ -305,15 +305,16 @@ impl<'w> Maker<'w> {
                 .copied()
                 .collect();
             let mut clusters = Clusters::new(Settings::default());
+            let mut templates = Vec::new();
             for row in &failed {
                 let message = row.error.as_deref().unwrap_or_default();
                 let attributes = attributes(self.world, row);
-                clusters.push(&Failure { message, at: row.at, attributes: &attributes });
+                templates.push(clusters.push(&Failure { message, at: row.at, attributes: &attributes }));
             }
             let (mut clusters, places) = clusters.report();
             let mut members: Vec<Vec<&Row>> = vec![Vec::new(); clusters.len()];
-            for (row, place) in failed.iter().zip(places) {
-                members[place].push(row);
+            for (row, template) in failed.iter().zip(templates) {
+                members[places[template]].push(row);
             }
             let mut order: Vec<usize> = (0..clusters.len()).collect();
             order.sort_by_key(|index| std::cmp::Reverse(clusters[*index].count));
@@ -348,8 +349,8 @@ impl<'w> Maker<'w> {
             statement: format!(
                 "{} evaluations failed like this, {whose}, first at {}, last at {}.{with}",
                 cluster.count,
-                time(cluster.first),
-                time(cluster.last)
+                shown(cluster.first),
+                shown(cluster.last)
             ),
             numbers: json!({ "count": cluster.count, "example": cluster.example, "by": cluster.attributes,
                 "began_with": began.map(|(name, value)| json!({ name: value })) }),
@@ -566,6 +567,11 @@ impl<'w> Maker<'w> {
 fn attribute(name: &str) -> &'static str {
     let all = ["tool", "worker", "image", "model", "accelerator"];
     all.into_iter().find(|one| *one == name).unwrap_or("")
+}
+
+/// A moment within a sentence.
+fn shown(milliseconds: i64) -> String {
+    time(milliseconds).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// Digests are long: their beginning tells them apart.

@@ -12,7 +12,7 @@ pub const DAY: i64 = 24 * HOUR;
 /// The most buckets of a series: what a chart can show.
 const BUCKETS_MAX: i64 = 120;
 /// A window with fewer evaluations than this is too narrow to choose by itself.
-const ENOUGH: u64 = 20;
+const ENOUGH: u64 = 50;
 
 /// How far back one looks, from now or from the moment asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -159,9 +159,9 @@ mod tests {
     #[test]
     fn the_narrowest_window_with_enough_is_chosen() {
         let now = 10_000 * HOUR;
-        assert_eq!(Window::Auto.span(&line(&[(9_990, 30)]), now).window, Window::Day);
-        assert_eq!(Window::Auto.span(&line(&[(9_900, 30), (9_999, 2)]), now).window, Window::Week);
-        assert_eq!(Window::Auto.span(&line(&[(100, 30)]), now).window, Window::All);
+        assert_eq!(Window::Auto.span(&line(&[(9_990, 60)]), now).window, Window::Day);
+        assert_eq!(Window::Auto.span(&line(&[(9_900, 60), (9_999, 2)]), now).window, Window::Week);
+        assert_eq!(Window::Auto.span(&line(&[(100, 60)]), now).window, Window::All);
         assert_eq!(Window::Auto.span(&line(&[]), now).window, Window::All);
     }
 

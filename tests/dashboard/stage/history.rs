@@ -1,5 +1,5 @@
 //! A history to look at: the sample batches, and evaluations over three weeks in which things happen. A new
-//! image makes `edit_file` slower and then fail in one of three cases; one worker's machine fails by itself;
+//! image makes `edit_file` slower, the next one makes it fail in one of three cases; one worker's machine fails by itself;
 //! one case is flaky; two jobs end as dead letters, of which one is replayed. No randomness: every run shows
 //! the same, but for the day.
 
@@ -16,6 +16,7 @@ const TOOLS: [(&str, f64); 4] =
     [("edit_file", 160.0), ("read_file", 45.0), ("run_tests", 2400.0), ("word_count", 30.0)];
 const OLD: &str = "sha256:5d0c1f8a2b6e4d3c9a7b5e1f0c2d4a6b8e9f1a3c5d7b9e0f2a4c6d8b0e1f3a5c";
 const NEW: &str = "sha256:9b11e7c3d5f0a2b4c6d8e0f1a3b5c7d9e1f3a5b7c9d0e2f4a6b8c0d1e3f5a7b9";
+const NEWEST: &str = "sha256:c47f02e8d1b3a5c7e9f0a2b4d6c8e0f1a3b5d7c9e1f2a4b6d8c0e2f3a5b7c9d1";
 /// How many evaluations one transaction records.
 const CHUNK: usize = 10;
 
@@ -41,7 +42,7 @@ fn fate(
     if worker == 3 && chance(index, 5) < 0.22 {
         return ("dead", Some("infrastructure"), "QEMU: was killed by somebody on the host".to_owned());
     }
-    let broken = tool == "edit_file" && share > 0.72 && case.is_multiple_of(3);
+    let broken = tool == "edit_file" && share > 0.7 && case.is_multiple_of(3);
     if broken {
         return (
             "failed",
@@ -56,10 +57,10 @@ fn fate(
             format!("exit status 1: test_retry_{} timed out waiting for the server", index % 7),
         );
     }
-    if chance(index, 11) < 0.02 {
+    if chance(index, 11) < 0.01 {
         return ("timed_out", Some("budget"), "used 30.0 s on the clock, may use 30 s".to_owned());
     }
-    if chance(index, 13) < 0.03 {
+    if chance(index, 13) < 0.01 {
         return (
             "failed",
             Some("subject"),
@@ -71,10 +72,11 @@ fn fate(
 
 fn document(index: usize, share: f64, at: Timestamp) -> Value {
     let (tool, usual) = TOOLS[index % TOOLS.len()];
-    let (case, worker) = (index / TOOLS.len() % 6, index % 3 + 1);
-    let image = if share > 0.6 { NEW } else { OLD };
+    let (case, worker) = (index / TOOLS.len() % 6, (chance(index, 23) * 3.0) as usize + 1);
+    let image =
+        [(0.7, NEWEST), (0.45, NEW)].iter().find(|(from, _)| share > *from).map_or(OLD, |(_, image)| image);
     let (status, cause, message) = fate(index, share, tool, case, worker);
-    let slower = if tool == "edit_file" && image == NEW { 1.7 } else { 1.0 };
+    let slower = if tool == "edit_file" && image != OLD { 1.7 } else { 1.0 };
     let wall = usual * slower * (0.85 + 0.3 * chance(index, 3));
     let rate = match cause {
         None => Some(1.0),
@@ -105,7 +107,7 @@ fn document(index: usize, share: f64, at: Timestamp) -> Value {
         "timings": { "queued_ms": 4.0 + 20.0 * chance(index, 17), "claim_ms": 24.0, "run_ms": wall, "effects_ms": 80.0, "report_ms": 1.9 },
         "provenance": { "worker": format!("worker-{worker}"), "host": "lab-1", "image": image, "template": OLD, "qemu": "10.0.2", "accelerator": "tcg",
             "attempt": 1, "reset": { "strategy": "template-clone", "ms": 600.0 + 90.0 * chance(index, 19), "hidden_ms": 600.0, "nonce": format!("{index:032x}"), "pages_checked": 256 } },
-        "labels": { "suite": "tools", "case": format!("{tool}-{case}"), "run": if share > 0.6 { "nightly-new" } else { "nightly-old" },
+        "labels": { "suite": "tools", "case": format!("{tool}-{case}"), "run": if share > 0.45 { "nightly-new" } else { "nightly-old" },
             "model": model, "agent": "rev-42" },
         "attempts": attempts, "submitted": submitted, "started": started, "finished": at,
     });
