@@ -71,7 +71,8 @@ struct Difference<'a> {
     renamed_from: Option<String>,
 }
 
-/// Lists the effects of `after` over `before`, at most `effects_max` of them, and counts the rest.
+/// Lists the effects of `after` over `before`, at most `effects_max` of them, the undeclared ones first, and
+/// counts the rest.
 pub fn compare(
     before: &Before,
     after: &UpperLayer,
@@ -82,9 +83,15 @@ pub fn compare(
     let mut differences: Vec<_> =
         candidates(before, after, was, is).into_iter().filter_map(|path| difference(path, was, is)).collect();
     renames::tell(&mut differences, was, is);
-    let omitted = after.omitted + differences.len().saturating_sub(effects_max) as u64;
-    let listed = differences.into_iter().take(effects_max);
-    (listed.map(|difference| effect(difference, expected)).collect(), omitted)
+    let over = differences.len().saturating_sub(effects_max);
+    if over > 0 {
+        // What was not declared is what its reader must see.
+        differences.sort_by_key(|difference| expected.covers(difference.path));
+        differences.truncate(effects_max);
+        differences.sort_by_key(|difference| difference.path);
+    }
+    let omitted = after.omitted + over as u64;
+    (differences.into_iter().map(|difference| effect(difference, expected)).collect(), omitted)
 }
 
 /// The paths at which the views can differ.
