@@ -3,6 +3,10 @@
 //!
 //! - [`client`] submits jobs and waits for their evaluations, across broken connections;
 //!   [`registry`] checks the arguments of a tool before anything is enqueued.
+//! - [`functions`] speaks of calls as models do, and tests them.
+//! - [`toolbox`] keeps tools with their code, evaluates them, and puts bad ones into quarantine; [`mcp`] serves an
+//!   image's to any agent.
+//! - [`change`] evaluates changes to a repository, and makes those that are safe.
 //! - [`dead`] looks into the dead letters and replays them.
 //! - [`api`] asks the REST API for what was recorded.
 //! - [`machine`] runs the whole fleet on one machine, as supervised children.
@@ -15,6 +19,15 @@ pub mod registry;
 
 pub mod client;
 pub mod dead;
+
+mod verdicts;
+
+pub mod change;
+
+pub mod functions;
+pub mod toolbox;
+
+pub mod mcp;
 
 pub mod api;
 

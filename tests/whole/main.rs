@@ -3,12 +3,14 @@
 //! `cargo test -p evalfleet-tests -- NAME` runs those whose names contain NAME; `--list` lists them.
 
 mod cancel;
+mod change;
 mod errors;
 mod faults;
 mod history;
 mod life;
 mod line;
 mod repository;
+mod tools;
 
 use evalfleet_tests::machine::Machine;
 use libtest_mimic::{Arguments, Trial};
@@ -54,7 +56,8 @@ fn main() -> ExitCode {
     // An import keeps its own times only in a fresh history: it comes first.
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
     trials.extend(errors::ALONE.iter().map(alone));
-    for group in [history::ALL, line::ALL, errors::ALL, cancel::ALL, life::ALL, faults::ALL] {
+    let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
+    for group in groups.chain([errors::ALL, cancel::ALL, life::ALL, faults::ALL]) {
         trials.extend(group.iter().map(on_machine));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -1,5 +1,7 @@
 //! The arguments, and the job that they describe.
 
+pub mod change;
+
 use clap::{Args, Parser, Subcommand};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::{BatchId, ImageRef, JobId, ToolName};
@@ -126,6 +128,9 @@ pub enum Command {
     /// The tools of an image.
     #[command(subcommand)]
     Tool(ToolCommand),
+    /// Changes to a repository, evaluated before they are made.
+    #[command(subcommand)]
+    Change(change::ChangeCommand),
     /// Past results in and out.
     #[command(subcommand)]
     History(HistoryCommand),
@@ -137,6 +142,15 @@ pub enum Command {
     Topology(TopologyCommand),
     /// Call tools and run commands interactively; results arrive when they are ready.
     Repl,
+    /// Serve the tools of an image to an agent that speaks MCP, over standard input and output.
+    #[command(
+        after_help = "Examples:\n  evalfleet mcp\n  claude mcp add evalfleet -- evalfleet mcp --image eval"
+    )]
+    Mcp {
+        /// The image; client.image when missing.
+        #[arg(long)]
+        image: Option<ImageRef>,
+    },
     /// Print the completions of a shell.
     #[command(after_help = "Examples:\n  evalfleet completions bash > /etc/bash_completion.d/evalfleet")]
     Completions {
@@ -202,6 +216,9 @@ pub struct CallArgs {
     /// Its arguments as JSON; `-` reads them from standard input.
     #[arg(default_value = "{}", value_name = "JSON")]
     pub args: String,
+    /// Call it though it is in quarantine.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `submit`
@@ -306,6 +323,9 @@ pub enum ToolCommand {
         /// As Gemini function declarations.
         #[arg(long)]
         gemini: bool,
+        /// As tools of OpenAI's APIs.
+        #[arg(long, conflicts_with = "gemini")]
+        openai: bool,
     },
     /// Show one with its parameters.
     Show {
@@ -317,6 +337,31 @@ pub enum ToolCommand {
         /// As a Gemini function declaration.
         #[arg(long)]
         gemini: bool,
+    },
+    /// Evaluate a tool by its cases, each in clean VMs, and recommend what to do with it.
+    ///
+    /// What is recommended rests on Wilson's bounds of its rate, on its own past, and on its last version at the same
+    /// cases. One that is to be quarantined is no longer called, until it proves itself or is released.
+    #[command(after_help = "Examples:\n  evalfleet tool eval ./tools/word_count\n  \
+        evalfleet tool eval word_count --runs 12 --json | jq .recommendation\n\n\
+        Exit codes: 0 promote, keep, or nothing failed; 1 quarantine, or something failed and more evidence is needed.")]
+    Eval {
+        /// A tool's folder, or the name of one that the image has.
+        #[arg(value_name = "PATH")]
+        tool: String,
+        /// How often each case is run; one that fails is run twice more.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        runs: u32,
+        /// The image; the tool's own, else client.image, when missing.
+        #[arg(long)]
+        image: Option<ImageRef>,
+    },
+    /// Show the tools that are not called because they were found bad.
+    Quarantined,
+    /// Let a tool out of quarantine.
+    Release {
+        /// Which.
+        name: ToolName,
     },
 }
 

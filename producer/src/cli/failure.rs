@@ -1,6 +1,6 @@
 //! Why a command ends early, with the exit code that says so.
 
-use crate::{api, client, dead, machine, registry};
+use crate::{api, change, client, dead, machine, mcp, registry, toolbox};
 use evalfleet_proto::status::Exit;
 use std::fmt;
 
@@ -66,5 +66,27 @@ impl From<dead::Error> for Failure {
 impl From<machine::Error> for Failure {
     fn from(error: machine::Error) -> Self {
         Self::new(Exit::Unreachable, error)
+    }
+}
+
+impl From<change::Error> for Failure {
+    fn from(error: change::Error) -> Self {
+        Self::new(error.exit(), error)
+    }
+}
+
+impl From<toolbox::Error> for Failure {
+    fn from(error: toolbox::Error) -> Self {
+        Self::new(error.exit(), error)
+    }
+}
+
+impl From<mcp::Error> for Failure {
+    fn from(error: mcp::Error) -> Self {
+        let exit = match error {
+            mcp::Error::Registry(_) => Exit::Harness,
+            mcp::Error::Protocol(_) => Exit::Usage,
+        };
+        Self::new(exit, error)
     }
 }

@@ -6,6 +6,7 @@ pub mod failure;
 pub mod report;
 
 mod cancel;
+mod change;
 mod dead;
 mod history;
 mod image;
@@ -16,6 +17,7 @@ mod import;
 mod insight;
 mod jobs;
 mod machine;
+mod mcp;
 mod run;
 mod self_description;
 mod templates;
@@ -109,17 +111,19 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Serve { listen } => insight::serve(context, listen),
         Command::Dashboard => insight::dashboard(context),
         Command::Dead(command) => dead::dead(context, command).await,
-        Command::Tool(command) => tool::tool(context, command),
+        Command::Tool(command) => tool::tool(context, command).await,
+        Command::Change(command) => change::change(context, command).await,
         Command::History(command) => import::history(context, command).await,
         Command::Image(command) => image::image(context, command).await,
         Command::Topology(command) => machine::topology(context, command).await,
+        Command::Mcp { image } => mcp::mcp(context, image).await,
         Command::Repl => crate::repl::repl(context).await,
         // Answered before there were settings.
         Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Passed),
     }
 }
 
-pub(crate) use run::submission_of_call;
+pub(crate) use run::{admit, submission_of_call};
 
 /// Does what a line of the REPL says.
 pub(crate) async fn dispatch_within(context: &Context, command: Command) -> Result<Exit, Failure> {

@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::report::{remainder, report};
 use super::{Context, print_json};
 use crate::client::{Client, Pending};
+use crate::toolbox::{self, Quarantine};
 use evalfleet_proto::control::Event;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::job::{Content, FileIn, FunctionCall, INLINE_BYTES_MAX, Job, Task};
@@ -23,10 +24,23 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failur
 }
 
 pub(super) async fn call(context: &Context, args: CallArgs) -> Result<Exit, Failure> {
+    admit(context, &args)?;
     let client = Client::connect(&context.settings).await?;
     let mut job = client.prepare(submission_of_call(&args)?)?;
     attach(context, &mut job, &args.job, None).await?;
     one(context, client, job, &args.job).await
+}
+
+/// Refuses a tool that was found bad, unless it is forced.
+///
+/// # Errors
+/// Says since when it is in quarantine, and how it gets out.
+pub(crate) fn admit(context: &Context, args: &CallArgs) -> Result<(), Failure> {
+    let list = Quarantine::in_dir(&context.settings.state_dir());
+    match list.of(args.tool.as_str()).map_err(toolbox::Error::List)? {
+        Some(entry) if !args.force => Err(toolbox::Error::Quarantined(entry).into()),
+        _ => Ok(()),
+    }
 }
 
 /// The call that the arguments describe.

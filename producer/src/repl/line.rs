@@ -44,7 +44,7 @@ pub(super) fn read(line: &str) -> Line {
             Some((tool, args)) => command(&["call", tool, args.trim()]),
             None => command(&["call", call]),
         },
-        ("up" | "repl" | "completions" | "man", _) => {
+        ("up" | "repl" | "mcp" | "completions" | "man", _) => {
             Line::Wrong(format!("{word} is not for here: use `evalfleet {word}`"))
         }
         _ => match words(line) {

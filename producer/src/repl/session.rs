@@ -5,7 +5,7 @@ use super::line::{Line, read};
 use crate::cli::args::{Cli, Command};
 use crate::cli::failure::Failure;
 use crate::cli::report::report;
-use crate::cli::{Context, dispatch_within, submission_of_call};
+use crate::cli::{Context, admit, dispatch_within, submission_of_call};
 use crate::client::Client;
 use clap::CommandFactory as _;
 use evalfleet_proto::evaluation::Evaluation;
@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
             && call.job.file.is_empty()
             && call.job.out.is_empty()
         {
-            Some(submission_of_call(call))
+            Some(admit(self.context, call).and_then(|()| submission_of_call(call)))
         } else {
             None
         };

@@ -1,0 +1,204 @@
+//! What a VM is told to do, and what it answers.
+//!
+//! Two looks at every tree. In the *judged* one the subject is an ordinary user, and the judge beside it is
+//! root: the judge's word on the tests can be relied on. In the *watched* one the subject is root, in a VM that
+//! looks like an ordinary machine: what it would do to such a machine then succeeds, and the host sees it.
+
+use super::suite::{Program, Runner, Safety};
+use super::tree::Tree;
+use evalfleet_proto::ids::{ImageRef, Sha256};
+use evalfleet_proto::job::{Content, FileIn, Job, Limits, Task};
+use evalfleet_proto::submission::{Defaults, Submission};
+use evalfleet_proto::units::ByteSize;
+use evalfleet_proto::{Timestamp, job};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where the tree lies in the VM: a place that says nothing of VMs.
+pub(super) const PROJECT: &str = "/home/dev/project";
+/// Where the judge and its order are laid; it is gone before anything of the tree runs.
+const HERE: &str = "/var/tmp/evalfleet-judge";
+/// Whom the subject runs as in the judged look.
+const USER: u32 = 1000;
+const JUDGE: &str = include_str!("judge/judge.py");
+const PYTESTS: &str = include_str!("judge/pytests.py");
+/// What else the judge's own programs may take of the clock.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// How a tree is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Look {
+    /// The judge can be relied on.
+    Judged,
+    /// The subject may do what it likes, and is watched.
+    Watched,
+}
+
+impl Look {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Judged => "judged",
+            Self::Watched => "watched",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Order<'s> {
+    user: u32,
+    disguise: bool,
+    nonce: &'s str,
+    build: &'s [Vec<String>],
+    runner: Runner,
+    files: Vec<String>,
+    tests: &'s [Program],
+    canaries: &'s [Program],
+    lint: &'s [Program],
+    repeat: u32,
+    step_seconds: f64,
+    keep: &'s [String],
+}
+
+/// What is laid into the VM of one look, besides the judge.
+#[derive(Debug, Clone)]
+pub(super) struct Cargo {
+    /// The tree, packed.
+    pub(super) tree: (Sha256, u64),
+    /// What was built of the base.
+    pub(super) prefix: Option<(Sha256, u64)>,
+}
+
+/// One look at one tree.
+#[derive(Debug)]
+pub(super) struct Errand<'e> {
+    pub(super) safety: &'e Safety,
+    pub(super) tree: &'e Tree,
+    pub(super) cargo: &'e Cargo,
+    pub(super) look: Look,
+    /// Whether what was built is to be kept for those that come after.
+    pub(super) keeps: bool,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+impl Errand<'_> {
+    /// The job, and the nonce by which its answer is known.
+    pub(super) fn job(&self, image: &ImageRef) -> Result<(Job, String), evalfleet_proto::submission::Error> {
+        let nonce = Sha256::of(evalfleet_proto::ids::JobId::fresh().to_string().as_bytes()).to_string();
+        let suite = &self.safety.suite;
+        let order = Order {
+            user: if self.look == Look::Judged { USER } else { 0 },
+            disguise: self.look == Look::Watched,
+            nonce: &nonce,
+            build: &suite.build,
+            runner: self.safety.runner,
+            files: self.safety.files(self.tree),
+            tests: &suite.tests,
+            canaries: &suite.canaries,
+            lint: &suite.lint,
+            repeat: suite.repeat,
+            step_seconds: suite.step.as_secs_f64(),
+            keep: if self.keeps { &suite.prefix } else { &[] },
+        };
+        let judge = format!("{HERE}/judge.py");
+        let python = ["python3", "-EsSB", &judge];
+        let argv: Vec<&str> = match self.look {
+            Look::Judged => python.to_vec(),
+            Look::Watched => ["unshare", "-mu"].into_iter().chain(python).collect(),
+        };
+        let mut submission = Submission::command(argv);
+        let wall = (suite.wall + SLACK).min(job::WALL_MAX);
+        submission.limits = Limits {
+            wall,
+            cpu: wall,
+            memory: suite.memory,
+            processes: 256,
+            disk: ByteSize::mib(2048),
+            output: ByteSize::mib(16),
+        };
+        submission.image = Some(image.clone());
+        submission.scenario.clone_from(&self.safety.scenario);
+        submission.labels.clone_from(&self.labels);
+        submission.labels.insert("look".to_owned(), self.look.as_str().to_owned());
+        if self.keeps && !suite.prefix.is_empty() {
+            submission.out.push(format!("{HERE}/kept.tgz"));
+        }
+        let defaults = Defaults { image: image.clone(), now: Timestamp::now() };
+        let mut job = submission.into_job(&defaults)?;
+        if let Task::Command(command) = &mut job.task {
+            "/".clone_into(&mut command.cwd);
+        }
+        let order = serde_json::to_vec(&order).unwrap_or_default();
+        job.files = vec![
+            laid("judge.py", Content::Inline(JUDGE.into())),
+            laid("pytests.py", Content::Inline(PYTESTS.into())),
+            laid("order.json", Content::Inline(order)),
+            laid("tree.tar", blob(self.cargo.tree)),
+        ];
+        job.files.extend(self.cargo.prefix.map(|kept| laid("prefix.tgz", blob(kept))));
+        Ok((job, nonce))
+    }
+}
+
+fn blob((sha256, bytes): (Sha256, u64)) -> Content {
+    Content::Blob { sha256, bytes }
+}
+
+fn laid(name: &str, content: Content) -> FileIn {
+    FileIn { path: format!("{HERE}/{name}"), mode: 0o600, content }
+}
+
+/// What the judge answers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    pub(super) nonce: String,
+    pub(super) disguised: bool,
+    pub(super) steps: Vec<Step>,
+    pub(super) tests: Vec<Test>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// One program that the judge ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Step {
+    /// `build`, `test`, `probe`, `canary` or `lint`.
+    pub(super) phase: String,
+    pub(super) name: String,
+    pub(super) turn: u32,
+    /// `exit`, `signal` or `timeout`.
+    pub(super) ended: String,
+    pub(super) code: i32,
+    pub(super) seconds: f64,
+    pub(super) output: String,
+}
+
+impl Step {
+    pub(super) fn succeeded(&self) -> bool {
+        self.ended == "exit" && self.code == 0
+    }
+}
+
+/// What became of one test in one turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Test {
+    pub(super) name: String,
+    pub(super) turn: u32,
+    /// `passed`, `failed`, `skipped`, `timed_out` or `cut_short`.
+    pub(super) outcome: String,
+    pub(super) message: String,
+}
+
+/// Something that the judge noticed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Finding {
+    pub(super) rule: String,
+    pub(super) path: String,
+    pub(super) message: String,
+    pub(super) evidence: String,
+}
+
+/// The hash of the judge itself: another judge may see otherwise.
+pub(super) fn judge_digest() -> Sha256 {
+    Sha256::of(format!("{JUDGE}\0{PYTESTS}").as_bytes())
+}

@@ -1,0 +1,10 @@
+//! Changes to a repository: harmless ones, hostile ones, requests at fault, and what is committed.
+
+mod attacks;
+mod candidates;
+mod commits;
+mod fixture;
+
+use super::Test;
+
+pub(crate) const ALL: &[&[(&str, Test)]] = &[attacks::ALL, commits::ALL, candidates::ALL];
