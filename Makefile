@@ -40,9 +40,10 @@ lab: build ## Try what needs KVM, cgroup v2 and systemd, in an emulated machine 
 	$(IN_TARGET) target/debug/evalfleet image build base
 	@tests/lab/lab.sh $(LAB)
 
-test-long: build ## What takes too long for every day: all images built twice, their scenarios in VMs.
+test-long: build ## What takes too long for every day: all images built twice, their scenarios in VMs, a pile of dead letters.
 	$(CARGO) test --locked --package evalfleet-images --test build -- --ignored --test-threads=1
 	$(CARGO) test --locked --package evalfleet-tests --test vm -- --ignored
+	$(CARGO) test --locked --package evalfleet-tests --test whole -- --ignored --nocapture
 
 lint: ## Formatting and clippy, as changes are expected to pass them.
 	$(CARGO) fmt --all --check

@@ -33,4 +33,4 @@ pub use inbox::Inbox;
 pub use link::Link;
 pub use log::{Entry, Log};
 pub use options::Options;
-pub use session::{Confirmed, Session};
+pub use session::{Browser, Confirmed, Session};

@@ -1,13 +1,14 @@
 //! One connection: publish with confirm, consume, look into a queue. When it breaks it stays broken.
 
 use crate::amqp::Amqp;
-use crate::delivery::Consumer;
+use crate::delivery::{Consumer, Delivery};
 use crate::options::without_password;
 use crate::transport::{Channel, Dial, Reply, Transport};
 use crate::{Error, Options};
 use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::wire::BODY_BYTES_MAX;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -28,6 +29,24 @@ impl Confirmed {
     /// What the message is.
     pub fn kind(&self) -> MessageType {
         self.kind
+    }
+}
+
+/// A queue that is looked through. What it gave and nobody settled goes back when that is dropped.
+#[derive(Debug)]
+pub struct Browser<P> {
+    channel: Arc<dyn Channel>,
+    queue: String,
+    proof: PhantomData<fn(P)>,
+}
+
+impl<P> Browser<P> {
+    /// The next message, if there is one that nobody holds.
+    ///
+    /// # Errors
+    /// When the queue is missing or the connection broke.
+    pub async fn next(&self) -> Result<Option<Delivery<P>>, Error> {
+        Ok(self.channel.get(&self.queue).await?.map(Delivery::new))
     }
 }
 
@@ -121,16 +140,25 @@ impl Session {
     ///
     /// # Errors
     /// When the queue is missing or the connection broke; what was taken is given back.
-    pub async fn take<P>(&self, queue: &str, max: usize) -> Result<Vec<crate::Delivery<P>>, Error> {
-        let channel = self.open_channel().await?;
+    pub async fn take<P>(&self, queue: &str, max: usize) -> Result<Vec<Delivery<P>>, Error> {
+        let browser = self.browse(queue).await?;
         let mut taken = Vec::new();
         while taken.len() < max {
-            match channel.get(queue).await? {
-                Some(message) => taken.push(crate::Delivery::new(message)),
+            match browser.next().await? {
+                Some(message) => taken.push(message),
                 None => break,
             }
         }
         Ok(taken)
+    }
+
+    /// Looks through `queue`, message by message, each to be settled or, when dropped, given back.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn browse<P>(&self, queue: &str) -> Result<Browser<P>, Error> {
+        let channel = self.open_channel().await?;
+        Ok(Browser { channel, queue: queue.to_owned(), proof: PhantomData })
     }
 
     /// Waits for one message out of `queues`, those named first before the others.
@@ -141,7 +169,7 @@ impl Session {
     ///
     /// # Errors
     /// When a queue is missing or the connection broke.
-    pub async fn next_of<P>(&self, queues: &[String]) -> Result<crate::Delivery<P>, Error> {
+    pub async fn next_of<P>(&self, queues: &[String]) -> Result<Delivery<P>, Error> {
         for queue in queues {
             if let Some(delivery) = self.take(queue, 1).await?.pop() {
                 return Ok(delivery);

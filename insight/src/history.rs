@@ -4,10 +4,13 @@ use crate::json::json;
 use crate::problem::Problem;
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::guard;
-use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Point, Status, View};
+use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Log, Point, Status, View};
 use evalfleet_proto::ids::Sha256;
 use evalfleet_service::blobs::Blobs;
 use serde_json::{Value as Json, json as object};
+
+/// The most jobs that repeat one and the same.
+const LINEAGE_ROWS_MAX: u32 = 1000;
 
 /// The history, for reading.
 #[derive(Debug, Clone)]
@@ -79,7 +82,57 @@ impl History {
         Ok(Found { what, basis_t })
     }
 
-    async fn document(&self, key: &str) -> Result<Json, Problem> {
+    /// A stretch of the log of transactions, from `start` on.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn log(&self, start: u64, limit: u32) -> Result<Log, Problem> {
+        self.client.tx_range(start, limit).await.map_err(problem)
+    }
+
+    /// How a job ended, if it is recorded.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn status(&self, job: &str, as_of: Option<Point>) -> Result<Option<String>, Problem> {
+        let query =
+            "[:find [?status ...] :in $ ?id :where [?e :evaluation/id ?id] [?e :evaluation/status ?status]]";
+        let found = self.about(query, job, as_of).await?;
+        Ok(found.first().and_then(Value::as_keyword).map(|word| word.replace('-', "_")))
+    }
+
+    /// The job that this one repeats, if it is recorded.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn replay_of(&self, job: &str, as_of: Option<Point>) -> Result<Option<String>, Problem> {
+        let query = "[:find [?before ...] :in $ ?id :where [?e :evaluation/id ?id] [?e :evaluation/replay-of ?o] \
+                     [?o :evaluation/id ?before]]";
+        Ok(self.about(query, job, as_of).await?.first().and_then(Value::as_str).map(str::to_owned))
+    }
+
+    /// The recorded jobs that repeat this one.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn replays(&self, job: &str, as_of: Option<Point>) -> Result<Vec<String>, Problem> {
+        let query = "[:find [?after ...] :in $ ?id :where [?o :evaluation/id ?id] [?e :evaluation/replay-of ?o] \
+                     [?e :evaluation/id ?after]]";
+        let found = self.about(query, job, as_of).await?;
+        Ok(found.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    async fn about(&self, query: &str, job: &str, as_of: Option<Point>) -> Result<Vec<Value>, Problem> {
+        let id = Value::Str(job.to_owned()).to_string();
+        let bounds = Bounds { rows_max: LINEAGE_ROWS_MAX, ..Bounds::default() };
+        Ok(self.question(query, &[id], as_of, bounds).await?.rows)
+    }
+
+    /// A document out of the blob store.
+    ///
+    /// # Errors
+    /// When it is not there, or is no JSON.
+    pub async fn document(&self, key: &str) -> Result<Json, Problem> {
         let key: Sha256 = key.parse().map_err(|error| Problem::damaged(format!("{error}")))?;
         let bytes = self.blobs.get(key).await.map_err(|error| Problem::damaged(error.to_string()))?;
         serde_json::from_slice(&bytes)

@@ -8,10 +8,11 @@
 //! ```
 //!
 //! [`projection`] keeps what lists and rates need in memory, as of every transaction; [`view`] makes answers
-//! of it (pure); [`api`] is the routes, with their OpenAPI document; [`history`] asks the store itself, for
+//! of it (pure); [`dead`] keeps the dead letters likewise; [`api`] is the routes, with their OpenAPI document; [`history`] asks the store itself, for
 //! what the projection has not; [`live`] and [`fleet`] tell what happens now; [`access`] says who may ask;
 //! [`dashboard`] holds the pages. Errors are [`problem`] documents. It changes nothing in the history.
 
+pub mod dead;
 pub mod history;
 pub mod json;
 pub mod moment;

@@ -34,10 +34,19 @@ pub async fn serve(
         let (app, stop) = (app.clone(), stop.clone());
         async move { app.live.tell_events(app.fleet.link(), &stop).await }
     });
+    let dead = tokio::spawn({
+        let (app, stop) = (app.clone(), stop.clone());
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = app.dead.warm_up() => {}
+            }
+        }
+    });
     let router = router(app, access);
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned()).await;
     stop.cancel();
-    for task in [followed, recorded, events] {
+    for task in [followed, recorded, events, dead] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a task of the API ended badly");
         }

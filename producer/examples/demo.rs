@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use comfy_table::{Table, presets};
 use evalfleet::api::{Api, Query};
 use evalfleet::client::{Client, as_they_come};
-use evalfleet::dead::{LIMIT, Office, Which};
+use evalfleet::dead::{Office, Which};
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::status::{Cause, Status};
@@ -127,13 +127,13 @@ fn tell(evaluation: &Evaluation, begun: Instant, names: &HashMap<JobId, &'static
 /// Replays one dead letter and waits for what becomes of it.
 async fn replay(settings: &Settings, client: &Client, id: JobId) -> anyhow::Result<Evaluation> {
     let office = Office::open(settings).await?;
-    let which = Which::Of(vec![id]);
+    let which = Which::Of(vec![id.to_string()]);
     // A dry run tells the new job's id: whoever listens for it first misses nothing of it.
-    let planned = office.replay(&which, LIMIT, true).await?;
+    let planned = office.replay(which.clone(), true).await?;
     let successor =
         planned.first().and_then(|outcome| outcome.job).context("the dead letter cannot be replayed")?;
     let heard = client.hear_of(successor, Duration::from_secs(60)).await?;
-    office.replay(&which, LIMIT, false).await?;
+    office.replay(which, false).await?;
     office.close().await;
     Ok(heard.wait().await?)
 }
@@ -174,7 +174,8 @@ fn table(done: &[Evaluation], names: &HashMap<JobId, &'static str>) -> Table {
 
 /// Success rates per tool, now and in the imported past, both out of Datomic.
 async fn show_rates(api: &Api, evaluations: usize) -> anyhow::Result<()> {
-    let asked = |query: &str| Query { query: query.to_owned(), args: Vec::new(), as_of: None };
+    let asked =
+        |query: &str| Query { query: query.to_owned(), args: Vec::new(), as_of: None, rows_max: None };
     let begun = Instant::now();
     let jobs = asked("[:find (count ?e) . :where [?e :evaluation/document]]");
     while api.query(&jobs).await?.rows.first().and_then(serde_json::Value::as_u64).unwrap_or(0)

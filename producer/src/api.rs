@@ -1,5 +1,6 @@
 //! The REST API, as a client sees it: what was recorded, and questions on the history.
 
+use evalfleet_proto::dead::{Card, Filter};
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::status::Exit;
@@ -65,6 +66,9 @@ pub struct Query {
     /// The moment, or the transaction, as of which it is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
+    /// The most rows of the answer; the API's own bound when missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_max: Option<u32>,
 }
 
 /// The answer to a question.
@@ -87,6 +91,20 @@ pub struct Comparison {
     /// Everything.
     #[serde(flatten)]
     pub document: serde_json::Map<String, Value>,
+}
+
+/// A page of dead letters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeadLetters {
+    /// The letters.
+    pub dead_letters: Vec<Card>,
+    /// How many fit in all.
+    pub total: usize,
+    /// How many older ones the API has no room for.
+    #[serde(default)]
+    pub omitted: u64,
+    /// The transaction that the answer stands on.
+    pub basis_t: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -207,6 +225,40 @@ impl Api {
             Some(token) => request.bearer_auth(token),
             None => request,
         })
+    }
+
+    /// Dead letters that `filter` means, newest first, as they were known at `as_of`: `limit` (1 to 1000)
+    /// after the first `skip`.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn dead_letters(
+        &self,
+        filter: &Filter,
+        as_of: Option<&str>,
+        skip: usize,
+        limit: usize,
+    ) -> Result<DeadLetters, Error> {
+        let request = self.request(Method::GET, "/v1/dead-letters/search").query(filter);
+        let request = request.query(&[("skip", skip), ("limit", limit)]);
+        self.ask(match as_of {
+            Some(moment) => request.query(&[("as_of", moment)]),
+            None => request,
+        })
+        .await
+    }
+
+    /// One dead letter with its tries, its input, and the jobs before and after it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is not recorded (yet, or as of that moment).
+    pub async fn dead_letter(&self, id: &str, as_of: Option<&str>) -> Result<Value, Error> {
+        let request = self.at(&["v1", "dead-letters", id])?;
+        self.ask(match as_of {
+            Some(moment) => request.query(&[("as_of", moment)]),
+            None => request,
+        })
+        .await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

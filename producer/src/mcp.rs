@@ -154,7 +154,9 @@ impl Server {
 
     async fn query(&self, order: QueryOrder) -> Result<CallToolResult, ErrorData> {
         let QueryOrder { query, args, as_of } = order;
-        let answered = async { Api::new(&self.settings.api)?.query(&Query { query, args, as_of }).await };
+        let answered = async {
+            Api::new(&self.settings.api)?.query(&Query { query, args, as_of, rows_max: None }).await
+        };
         Ok(match answered.await {
             Ok(rows) => CallToolResult::structured(json!(rows)),
             Err(error) => CallToolResult::structured_error(json!({"error": error.to_string()})),

@@ -92,8 +92,8 @@ async fn dead_letters_are_listed_and_replayed(stage: &Stage) {
 
     let office = Office::open(&stage.settings).await.unwrap();
     let letter = stage.until(async || office.list(10).await.unwrap().into_iter().next()).await;
-    let summary = letter.summary();
-    assert_eq!((summary.id, summary.reason, summary.replayable), (Some(dead), "attempts_spent", true));
+    let card = letter.card(evalfleet_proto::Timestamp::now());
+    assert_eq!((card.id, card.reason.as_str(), card.replayable), (dead.to_string(), "attempts_spent", true));
     office.close().await;
     for _ in 0..30 {
         // A look gives every letter back, however often: a limit on deliveries would destroy it.
@@ -103,15 +103,15 @@ async fn dead_letters_are_listed_and_replayed(stage: &Stage) {
     }
 
     let office = Office::open(&stage.settings).await.unwrap();
-    let dry =
-        stage.until(async || office.replay(&Which::All, 10, true).await.unwrap().into_iter().next()).await;
+    let dry = stage.until(async || office.replay(Which::all(), true).await.unwrap().into_iter().next()).await;
     let replay = dry.job.unwrap();
     assert_eq!(replay, dead.derived("replay", 1));
     office.close().await;
 
     let pending = client.hear_of(replay, std::time::Duration::from_secs(60)).await.unwrap();
     let office = Office::open(&stage.settings).await.unwrap();
-    let done = stage.until(async || office.replay(&Which::Of(vec![dead]), 10, false).await.ok()).await;
+    let named = Which::Of(vec![dead.to_string()]);
+    let done = stage.until(async || office.replay(named.clone(), false).await.ok()).await;
     assert_eq!(done[0].job, Some(replay));
     assert!(office.list(10).await.unwrap().is_empty(), "a replayed letter is gone");
     office.close().await;

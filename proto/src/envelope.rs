@@ -17,6 +17,8 @@ pub enum MessageType {
     Result,
     /// A [`crate::dead::DeadLetter`].
     Dead,
+    /// A [`crate::dead::Handled`].
+    Handled,
     /// A [`crate::control::Control`].
     Control,
     /// A [`crate::control::Event`].
@@ -30,6 +32,7 @@ impl MessageType {
             Self::Job => "job",
             Self::Result => "result",
             Self::Dead => "dead",
+            Self::Handled => "handled",
             Self::Control => "control",
             Self::Event => "event",
         }
@@ -37,7 +40,7 @@ impl MessageType {
 
     /// Reads the `type` property.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Job, Self::Result, Self::Dead, Self::Control, Self::Event]
+        [Self::Job, Self::Result, Self::Dead, Self::Handled, Self::Control, Self::Event]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }

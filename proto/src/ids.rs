@@ -35,6 +35,14 @@ impl JobId {
         Self(Uuid::now_v7())
     }
 
+    /// When it was made, as it tells itself; `None` for one that was made out of a key.
+    pub fn made(self) -> Option<jiff::Timestamp> {
+        let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
+        let made =
+            jiff::Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()?;
+        (made > jiff::Timestamp::UNIX_EPOCH).then_some(made)
+    }
+
     /// Derives the id of the `nth` replay of `self`: the same inputs give the same id, so that a
     /// replay that was interrupted and is repeated cannot make two jobs.
     ///
@@ -174,6 +182,11 @@ impl Lane {
     /// The lane of jobs that ask for none.
     pub fn default_lane() -> Self {
         Self("default".to_owned())
+    }
+
+    /// What stands for a lane in the letters of results that cannot be recorded.
+    pub fn results() -> Self {
+        Self("results".to_owned())
     }
 
     /// The lane that overtakes the others.

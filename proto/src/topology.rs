@@ -23,6 +23,11 @@ pub const UNROUTABLE: &str = "eval.unroutable";
 
 /// The queue of dead letters.
 pub const DEAD_QUEUE: &str = "eval.dead";
+/// The queue of the same letters, and of what is done with them, out of which they are recorded: to
+/// record one takes it from here and leaves it among the dead.
+pub const DEAD_RECORD_QUEUE: &str = "eval.dead.recorder";
+/// The key under which it is told, on [`DEAD`], what was done with a dead letter.
+pub const HANDLED_KEY: &str = "handled";
 /// The queue that recorders read.
 pub const RESULTS_QUEUE: &str = "eval.results.recorder";
 
@@ -150,6 +155,9 @@ impl Topology {
         }
         topology.queue(DEAD_QUEUE.to_owned(), quorum(vec![("x-delivery-limit", number(LOOKS_MAX))]));
         topology.bind(DEAD, DEAD_QUEUE.to_owned(), "dead.#".to_owned());
+        topology.queue(DEAD_RECORD_QUEUE.to_owned(), dead_record_arguments());
+        topology.bind(DEAD, DEAD_RECORD_QUEUE.to_owned(), "dead.#".to_owned());
+        topology.bind(DEAD, DEAD_RECORD_QUEUE.to_owned(), HANDLED_KEY.to_owned());
         topology.queue(UNROUTABLE.to_owned(), quorum(vec![]));
         topology.bind(UNROUTABLE, UNROUTABLE.to_owned(), String::new());
         topology.queue(RESULTS_QUEUE.to_owned(), results_arguments());
@@ -228,6 +236,13 @@ fn retry_arguments(lane: &Lane, tier: Duration) -> Vec<(&'static str, Argument)>
 fn results_arguments() -> Vec<(&'static str, Argument)> {
     let own = vec![("x-single-active-consumer", Argument::Flag(true)), ("x-delivery-limit", number(1000))];
     quorum([dead_letter_to(DEAD, "dead.results".to_owned()), own].concat())
+}
+
+/// In the order in which things happened: a letter before what was done with it.
+fn dead_record_arguments() -> Vec<(&'static str, Argument)> {
+    let own =
+        vec![("x-single-active-consumer", Argument::Flag(true)), ("x-delivery-limit", number(LOOKS_MAX))];
+    quorum(own)
 }
 
 fn stream(days: u64) -> Vec<(&'static str, Argument)> {

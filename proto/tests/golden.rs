@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 use evalfleet_proto::control::{Control, Event};
-use evalfleet_proto::dead::{DeadLetter, Reason};
+use evalfleet_proto::dead::{DeadLetter, Did, Handled, Reason};
 use evalfleet_proto::effect::{Change, Effect, ObjectType};
 use evalfleet_proto::evaluation::*;
 use evalfleet_proto::guest::{Exited, FromGuest, Hello, Run, ToGuest};
@@ -196,6 +196,13 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
             body,
         },
     );
+    for (name, did) in [
+        ("handled-replayed", Did::Replayed { job: ID.parse().unwrap() }),
+        ("handled-dropped", Did::Dropped { reason: "known".into() }),
+    ] {
+        let (letter, by, at) = (ID.to_owned(), "me@here".to_owned(), time(1_700_000_005));
+        golden(name, &Handled { schema: 1, letter, did, by, at });
+    }
     golden("control-cancel", &Control::Cancel { job: ID.parse().unwrap(), reason: None });
     let reason = Some("a newer revision".to_owned());
     golden("control-cancel-reason", &Control::Cancel { job: ID.parse().unwrap(), reason: reason.clone() });

@@ -4,6 +4,8 @@
 //! blob store under the hash that `:evaluation/document` holds. Every component has an identity derived
 //! from the job's, so that recording the same result again adds nothing. What is absent is not written.
 
+pub mod dead;
+
 use crate::history::Imported;
 use evalfleet_datomic::edn::Value;
 use evalfleet_proto::Timestamp;
@@ -127,7 +129,7 @@ pub fn evaluation(evaluation: &Evaluation, document: Sha256) -> Vec<Value> {
     let calls = evaluation.calls.iter().enumerate().map(|(index, made)| call(&id, index, made)).collect();
     let mut all = vec![facts.many("evaluation/function-calls", calls).done()];
     if evaluation.status == Status::Dead {
-        all.push(dead_letter(evaluation));
+        all.push(dead::joined(evaluation));
     }
     all
 }
@@ -193,20 +195,6 @@ fn labels(evaluation: &Evaluation) -> Vec<Value> {
     const OWN: [&str; 4] = ["model", "run", "suite", "case"];
     let others = evaluation.labels.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
     others.take(LABELS_MAX).map(|(name, value)| Value::Str(cut(&format!("{name}={value}")))).collect()
-}
-
-fn dead_letter(evaluation: &Evaluation) -> Value {
-    let id = evaluation.id.to_string();
-    let reason = if evaluation.attempts.is_empty() { "poison" } else { "attempts-spent" };
-    Facts::of("dead-letter/id", id.clone())
-        .put("dead-letter/job", Value::Str(id.clone()))
-        .put("dead-letter/evaluation", one_of("evaluation/id", id))
-        .put("dead-letter/reason", word(reason))
-        .put("dead-letter/kind", word(&evaluation.kind))
-        .put("dead-letter/timestamp", Value::Inst(evaluation.finished))
-        .count("dead-letter/attempts", evaluation.attempts.len() as u64)
-        .text("dead-letter/last-error", evaluation.evidence.last().map_or("", |evidence| &evidence.message))
-        .done()
 }
 
 /// What a batch of jobs has come to so far.

@@ -6,6 +6,7 @@
 //!                                                          └──▶ halves, until the culprit is alone: a dead letter
 //! ```
 //!
+//! Dead letters, and what is done with them, go the same way, out of a queue of their own ([`letters`]).
 //! [`batch`], [`facts`] and [`history`] are pure; [`service`] moves. A result is settled only with a
 //! [`proof::Recorded`], which only a committed transaction or a confirmed dead letter makes. Questions
 //! are left to others.
@@ -13,6 +14,7 @@
 pub mod batch;
 pub mod facts;
 pub mod history;
+pub mod letters;
 pub mod proof;
 
 pub mod gateway;

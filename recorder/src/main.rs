@@ -4,7 +4,7 @@ use clap::Parser;
 use evalfleet_broker::{Link, Options};
 use evalfleet_datomic::{Client, Config};
 use evalfleet_proto::status::Exit;
-use evalfleet_recorder::service::Service;
+use evalfleet_recorder::service::{Letters, Service};
 use evalfleet_recorder::store::Store;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
@@ -53,7 +53,9 @@ async fn record(settings: Settings) -> anyhow::Result<Exit> {
     }
     ready::announce(&settings)?;
     tracing::info!(uri = health.uri, "ready for results");
-    Service::new(link.clone(), store, &settings.recorder, name, stop).serve().await?;
+    let results = Service::new(link.clone(), store.clone(), &settings.recorder, name.clone(), stop.clone());
+    let letters = Service::<Letters>::of(link.clone(), store, &settings.recorder, name, stop);
+    tokio::try_join!(results.serve(), letters.serve())?;
     link.close().await;
     tracing::info!("stopped");
     Ok(Exit::Passed)

@@ -1,21 +1,24 @@
-//! Results in, transactions out.
+//! Messages in, transactions out.
 //!
-//! A batch is one transaction, named by the hash of what is in it: whatever became of a transaction
+//! Results come out of one queue, dead letters out of another ([`Kind`]); each is served alike. A batch is one transaction, named by the hash of what is in it: whatever became of a transaction
 //! that was not answered, sending the same batch again asks rather than writes twice. A batch that the
 //! store refuses for good is halved until the culprit is alone, which becomes a dead letter; the others
 //! are recorded.
 
 use crate::batch::{Batch, Bounds};
+use crate::letters::Noted;
 use crate::proof::Recorded;
-use crate::store::Store;
+use crate::store::{self, Store};
 use evalfleet_broker::{Delivery, Error, Link};
+use evalfleet_datomic::Transacted;
 use evalfleet_proto::dead::{DeadLetter, Reason};
 use evalfleet_proto::envelope::Envelope;
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::JobId;
+use evalfleet_proto::ids::{JobId, Lane};
 use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
 use evalfleet_service::retry::Delays;
 use evalfleet_service::settings;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,20 +27,104 @@ use tokio_util::sync::CancellationToken;
 /// The longest wait between two tries to reach the store.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A result on its way into the history.
-struct Item {
+/// What is recorded.
+pub trait Kind: std::fmt::Debug + Send + Sync {
+    /// One of them.
+    type Item: Send + Sync;
+    /// Their name, for logs.
+    const WHAT: &'static str;
+    /// The queue that they come out of.
+    const QUEUE: &'static str;
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// Says why it is none.
+    fn read(delivery: &Delivery<Recorded>) -> Result<Self::Item, String>;
+
+    /// Writes some in one transaction.
+    fn write(
+        store: &Store,
+        items: &[&Self::Item],
+    ) -> impl Future<Output = Result<Transacted, store::Error>> + Send;
+
+    /// The dead letter for one that cannot be recorded; `None` for what lies among the dead already.
+    fn letter(delivery: &Delivery<Recorded>, error: &str, recorder: &str) -> Option<DeadLetter>;
+}
+
+/// Results of jobs.
+#[derive(Debug)]
+pub struct Results;
+
+/// Dead letters, and what is done with them.
+#[derive(Debug)]
+pub struct Letters;
+
+impl Kind for Results {
+    type Item = Evaluation;
+    const WHAT: &'static str = "results";
+    const QUEUE: &'static str = topology::RESULTS_QUEUE;
+
+    fn read(delivery: &Delivery<Recorded>) -> Result<Evaluation, String> {
+        let evaluation = wire::decode::<Evaluation>(&delivery.body).map_err(|error| error.to_string())?;
+        match evaluation.broken_rule() {
+            None => Ok(evaluation),
+            Some(rule) => Err(format!("it breaks a rule: {rule}")),
+        }
+    }
+
+    async fn write(store: &Store, items: &[&Evaluation]) -> Result<Transacted, store::Error> {
+        store.record(items).await
+    }
+
+    fn letter(delivery: &Delivery<Recorded>, error: &str, recorder: &str) -> Option<DeadLetter> {
+        Some(DeadLetter {
+            schema: SCHEMA_VERSION,
+            id: delivery.envelope.as_ref().map_or_else(JobId::fresh, |envelope| envelope.id),
+            reason: Reason::Poison,
+            error: error.to_owned(),
+            lane: Lane::results(),
+            attempts: Vec::new(),
+            worker: recorder.to_owned(),
+            died: Timestamp::now(),
+            body: delivery.body.clone(),
+        })
+    }
+}
+
+impl Kind for Letters {
+    type Item = Noted;
+    const WHAT: &'static str = "dead letters";
+    const QUEUE: &'static str = topology::DEAD_RECORD_QUEUE;
+
+    fn read(delivery: &Delivery<Recorded>) -> Result<Noted, String> {
+        Noted::read(delivery)
+    }
+
+    async fn write(store: &Store, items: &[&Noted]) -> Result<Transacted, store::Error> {
+        store.record_dead(items).await
+    }
+
+    fn letter(_: &Delivery<Recorded>, _: &str, _: &str) -> Option<DeadLetter> {
+        None
+    }
+}
+
+/// One of them on its way into the history.
+struct Item<T> {
     delivery: Delivery<Recorded>,
-    evaluation: Evaluation,
+    read: T,
 }
 
 /// A recorder at its broker and its store.
 #[derive(Debug)]
-pub struct Service {
+pub struct Service<K = Results> {
     link: Arc<Link>,
     store: Store,
     bounds: Bounds,
     name: String,
     stop: CancellationToken,
+    kind: PhantomData<fn(K)>,
 }
 
 impl Service {
@@ -49,12 +136,25 @@ impl Service {
         name: String,
         stop: CancellationToken,
     ) -> Self {
+        Self::of(link, store, settings, name, stop)
+    }
+}
+
+impl<K: Kind> Service<K> {
+    /// The same for things of any kind.
+    pub fn of(
+        link: Arc<Link>,
+        store: Store,
+        settings: &settings::Recorder,
+        name: String,
+        stop: CancellationToken,
+    ) -> Self {
         let bounds = Bounds {
             count: settings.batch_count,
             bytes: settings.batch_bytes.bytes(),
             age: settings.batch_age,
         };
-        Self { link, store, bounds, name, stop }
+        Self { link, store, bounds, name, stop, kind: PhantomData }
     }
 
     /// Records until it is stopped; what is not recorded by then goes back to its queue.
@@ -84,8 +184,8 @@ impl Service {
     async fn consume(&self, session: &evalfleet_broker::Session) -> Result<(), Failure> {
         // Twice a batch: one is filled while the other is written.
         let prefetch = u16::try_from(self.bounds.count * 2).unwrap_or(u16::MAX);
-        let mut results = session.consume::<Recorded>(topology::RESULTS_QUEUE, prefetch).await?;
-        let mut batch: Batch<Item> = Batch::new(self.bounds);
+        let mut messages = session.consume::<Recorded>(K::QUEUE, prefetch).await?;
+        let mut batch: Batch<Item<K::Item>> = Batch::new(self.bounds);
         loop {
             let due = batch.due().map(tokio::time::Instant::from_std);
             // Biased, as in the worker: a simulated run can be played again.
@@ -97,7 +197,7 @@ impl Service {
                 () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     self.record(batch.take()).await?;
                 }
-                next = results.next() => self.take(next?, &mut batch).await?,
+                next = messages.next() => self.take(next?, &mut batch).await?,
             }
             if batch.is_full() {
                 self.record(batch.take()).await?;
@@ -105,22 +205,21 @@ impl Service {
         }
     }
 
-    async fn take(&self, delivery: Delivery<Recorded>, batch: &mut Batch<Item>) -> Result<(), Failure> {
+    async fn take(
+        &self,
+        delivery: Delivery<Recorded>,
+        batch: &mut Batch<Item<K::Item>>,
+    ) -> Result<(), Failure> {
         let bytes = delivery.body.len() as u64;
-        let decoded = wire::decode::<Evaluation>(&delivery.body).map_err(|error| error.to_string());
-        let sound = decoded.and_then(|evaluation| match evaluation.broken_rule() {
-            None => Ok(evaluation),
-            Some(rule) => Err(format!("it breaks a rule: {rule}")),
-        });
-        match sound {
-            Ok(evaluation) => batch.push(Item { delivery, evaluation }, bytes, Instant::now().into_std()),
-            Err(error) => self.bury(delivery, &error).await?,
+        match K::read(&delivery) {
+            Ok(read) => batch.push(Item { delivery, read }, bytes, Instant::now().into_std()),
+            Err(error) => self.give_up(delivery, &error).await?,
         }
         Ok(())
     }
 
     /// Records a batch, or halves it until what cannot be recorded is alone.
-    async fn record(&self, batch: Vec<Item>) -> Result<(), Failure> {
+    async fn record(&self, batch: Vec<Item<K::Item>>) -> Result<(), Failure> {
         let mut left = vec![batch];
         while let Some(mut part) = left.pop() {
             if part.is_empty() {
@@ -134,11 +233,16 @@ impl Service {
                 }
                 Err(refusal) if part.len() == 1 => {
                     if let Some(item) = part.pop() {
-                        self.bury(item.delivery, &refusal).await?;
+                        self.give_up(item.delivery, &refusal).await?;
                     }
                 }
                 Err(refusal) => {
-                    tracing::warn!(refusal, results = part.len(), "the store refuses a batch: halving it");
+                    tracing::warn!(
+                        refusal,
+                        count = part.len(),
+                        what = K::WHAT,
+                        "the store refuses a batch: halving it"
+                    );
                     let half = part.split_off(part.len() / 2);
                     left.extend([half, part]);
                 }
@@ -148,14 +252,15 @@ impl Service {
     }
 
     /// Writes a batch, however long the store takes; `Ok(Err(…))` is a refusal for good.
-    async fn commit(&self, batch: &[Item]) -> Result<Result<Recorded, String>, Failure> {
-        let evaluations: Vec<&Evaluation> = batch.iter().map(|item| &item.evaluation).collect();
+    async fn commit(&self, batch: &[Item<K::Item>]) -> Result<Result<Recorded, String>, Failure> {
+        let items: Vec<&K::Item> = batch.iter().map(|item| &item.read).collect();
         let mut delays = Delays::up_to(LONGEST_WAIT);
         loop {
-            match self.store.record(&evaluations).await {
+            match K::write(&self.store, &items).await {
                 Ok(transacted) => {
                     tracing::info!(
-                        results = batch.len(),
+                        count = batch.len(),
+                        what = K::WHAT,
                         datoms = transacted.datoms,
                         duplicate = transacted.duplicate,
                         basis_t = transacted.basis_t,
@@ -165,7 +270,7 @@ impl Service {
                 }
                 Err(error) if error.is_refusal() => return Ok(Err(error.to_string())),
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, results = batch.len(), "waiting for the store");
+                    tracing::warn!(%error, count = batch.len(), what = K::WHAT, "waiting for the store");
                     tokio::select! {
                         biased;
                         () = self.stop.cancelled() => return Err(Failure::Store(error.into())),
@@ -177,23 +282,13 @@ impl Service {
         }
     }
 
-    async fn bury(&self, delivery: Delivery<Recorded>, error: &str) -> Result<(), Failure> {
-        let id = delivery.envelope.as_ref().map_or_else(JobId::fresh, |envelope| envelope.id);
-        tracing::error!(job = %id, error, "a result cannot be recorded: it goes to the dead letters");
-        let lane = "results"
-            .parse()
-            .map_err(|error| Failure::Store(anyhow::Error::new::<evalfleet_proto::ids::ParseError>(error)))?;
-        let letter = DeadLetter {
-            schema: SCHEMA_VERSION,
-            id,
-            reason: Reason::Poison,
-            error: error.to_owned(),
-            lane,
-            attempts: Vec::new(),
-            worker: self.name.clone(),
-            died: Timestamp::now(),
-            body: delivery.body.clone(),
+    /// Lets go of what cannot be recorded: it goes to the dead letters, unless it lies there already.
+    async fn give_up(&self, delivery: Delivery<Recorded>, error: &str) -> Result<(), Failure> {
+        let Some(letter) = K::letter(&delivery, error, &self.name) else {
+            tracing::error!(?delivery, error, "a dead letter is not in the history: only its queue has it");
+            return Ok(delivery.settle(&Recorded::among_the_dead()).await?);
         };
+        tracing::error!(job = %letter.id, error, "a result cannot be recorded: it goes to the dead letters");
         let envelope = Envelope::of_dead(&letter);
         let confirmed = self
             .link

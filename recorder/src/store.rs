@@ -2,6 +2,7 @@
 
 use crate::facts::{self, Sum};
 use crate::gateway::Gateway;
+use crate::letters::{Noted, What};
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::{Batch, Bounds, Error as Refusal, Transacted, guard};
 use evalfleet_proto::Timestamp;
@@ -84,6 +85,28 @@ impl Store {
         let transacted = self.client.transact(&batch).await?;
         self.sum_up(evaluations, transacted.basis_t).await?;
         Ok(transacted)
+    }
+
+    /// Records dead letters, and what was done with some, in one transaction.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub async fn record_dead(&self, noted: &[&Noted]) -> Result<Transacted, Error> {
+        let now = Timestamp::now();
+        let mut tx_data = Vec::new();
+        for noted in noted {
+            match &noted.what {
+                What::Letter(letter) => {
+                    let body = self.blobs.put(letter.body.clone()).await?;
+                    let document = self.blobs.put(serde_json::to_vec(&letter.document(now))?).await?;
+                    tx_data.push(facts::dead::letter(&letter.card(now), body, document));
+                }
+                What::Handled(handled) => tx_data.extend(facts::dead::handled(handled)),
+            }
+        }
+        let parts: Vec<Sha256> = noted.iter().map(|noted| noted.message).collect();
+        let id = format!("dead/{}", Sha256::of(&wire::encode(&parts)));
+        Ok(self.client.transact(&Batch { id, tx_data, tx_instant: None }).await?)
     }
 
     /// The jobs among `evaluations` that have a result already.

@@ -116,8 +116,8 @@ fn the_broker_restarted_under_a_running_job(machine: &Machine) {
     passed_once(machine, &id);
 }
 
-/// Publishes bytes as if they were a job.
-fn publish(machine: &Machine, id: JobId, body: &[u8]) {
+/// Does something on the machine's broker.
+pub(crate) fn on_broker(machine: &Machine, what: impl AsyncFnOnce(&Session)) {
     let endpoints =
         std::fs::read_to_string(machine.state().join("endpoints.toml")).expect("the machine is up");
     let layers = Layers { endpoints: Some(endpoints), ..Layers::default() };
@@ -126,25 +126,37 @@ fn publish(machine: &Machine, id: JobId, body: &[u8]) {
     runtime.block_on(async {
         let session =
             Session::connect(&Options::new(&settings.broker, "test")).await.expect("the broker is up");
-        let envelope = Envelope::new(MessageType::Job, id, Timestamp::now());
-        session.publish(topology::JOBS, "default", &envelope, body).await.expect("confirmed");
+        what(&session).await;
         session.close().await;
     });
 }
 
 fn a_message_that_is_no_job(machine: &Machine) {
     let id = JobId::fresh();
-    publish(machine, id, b"\x81\xa6schema\x01 and then nonsense");
+    on_broker(machine, async |session| {
+        let envelope = Envelope::new(MessageType::Job, id, Timestamp::now());
+        let body = b"\x81\xa6schema\x01 and then nonsense";
+        session.publish(topology::JOBS, "default", &envelope, body).await.expect("confirmed");
+    });
     let result = machine.recorded(&id.to_string());
     assert_eq!(
         (result["status"].as_str(), result["cause"].as_str()),
         (Some("dead"), Some("harness")),
         "{result}"
     );
-    let letters = machine.evalfleet(&["dead", "list", "--json"]).expect(0);
-    let letter = letters.out.lines().find(|line| line.contains(&id.to_string()));
-    assert!(letter.is_some_and(|letter| letter.contains("poison")), "{letters:?}");
-    machine.evalfleet(&["dead", "show", &id.to_string()]).expect(0);
+    let letter = dead_letter(machine, &id.to_string());
+    assert_eq!(
+        (letter["reason"].as_str(), letter["cause"].as_str()),
+        (Some("poison"), Some("harness")),
+        "{letter}"
+    );
+    assert_eq!(
+        (letter["replayable"].as_bool(), letter["bytes"].as_u64()),
+        (Some(false), Some(27)),
+        "{letter}"
+    );
+    machine.evalfleet(&["dead", "replay", &id.to_string()]).expect(4).says(&["cannot be replayed"]);
+    machine.evalfleet(&["dead", "drop", &id.to_string(), "--reason", "nonsense"]).expect(0);
     // The line goes on.
     machine.evalfleet(&["run", "--", "true"]).expect(0);
 }
@@ -175,7 +187,8 @@ fn a_damaged_image_a_dead_letter_and_its_replay(machine: &Machine) {
     assert_eq!(run["success_rate"], serde_json::Value::Null, "an infrastructure fault counts against nobody");
     assert_eq!(run["attempts"].as_array().map(Vec::len), Some(2), "{run}");
     let id = run["id"].as_str().expect("an id");
-    machine.evalfleet(&["dead", "show", id]).expect(0);
+    let letter = dead_letter(machine, id);
+    assert_eq!((letter["tool"].as_str(), letter["image"].as_str()), (Some("echo"), Some(name)), "{letter}");
 
     std::fs::rename(&aside, &root).expect("moved back");
     let replayed = machine.evalfleet(&["dead", "replay", id, "--json"]).expect(0);
@@ -192,9 +205,20 @@ fn a_damaged_image_a_dead_letter_and_its_replay(machine: &Machine) {
         (Some("passed"), Some(id)),
         "{result}"
     );
-    let letters = machine.evalfleet(&["dead", "list", "--json"]).expect(0);
+    let letters = machine.evalfleet(&["dead", "list", "--queue", "--json"]).expect(0);
     assert!(!letters.out.contains(id), "it is still there: {letters:?}");
     std::fs::remove_dir_all(images.join(name)).expect("removed");
+}
+
+/// A dead letter as the history has it, as soon as it does.
+pub(crate) fn dead_letter(machine: &Machine, id: &str) -> serde_json::Value {
+    let mut found = None;
+    wait_until(&format!("the letter {id} is recorded"), || {
+        let answer = machine.evalfleet(&["dead", "show", id, "--json"]);
+        found = (answer.code == 0).then(|| answer.json());
+        found.is_some()
+    });
+    found.expect("just found")
 }
 
 /// An image knows its name: a copy of its manifest under another one.

@@ -1,11 +1,25 @@
 //! A job's life, as its submitter sees it.
 
 use super::Test;
+use super::faults::{log, slow_job};
+use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::JobId;
-use evalfleet_tests::machine::{Machine, wait_until};
+use evalfleet_tests::machine::{Answer, Machine, signal, wait_until};
+use std::time::Duration;
 
-pub(crate) const ALL: &[(&str, Test)] =
-    &[("life::a_key_given_twice_is_one_job_and_one_record", a_key_given_twice_is_one_job_and_one_record)];
+pub(crate) const ALL: &[(&str, Test)] = &[
+    ("life::a_key_given_twice_is_one_job_and_one_record", a_key_given_twice_is_one_job_and_one_record),
+    ("life::a_key_that_was_answered_is_answered_again", a_key_that_was_answered_is_answered_again),
+    ("life::an_urgent_job_overtakes", an_urgent_job_overtakes),
+    (
+        "life::a_job_past_its_deadline_is_recorded_and_not_run",
+        a_job_past_its_deadline_is_recorded_and_not_run,
+    ),
+    ("life::a_worker_that_is_told_to_end_finishes_its_job", a_worker_that_is_told_to_end_finishes_its_job),
+    ("life::the_output_is_followed_from_its_beginning", the_output_is_followed_from_its_beginning),
+    ("life::a_batch_is_summed_up", a_batch_is_summed_up),
+    ("life::the_examples_of_the_library_run", the_examples_of_the_library_run),
+];
 
 /// Both messages are run, as a job is that is delivered twice; the second result is passed over, and is
 /// not taken for one that cannot be recorded.
@@ -29,4 +43,106 @@ fn a_key_given_twice_is_one_job_and_one_record(machine: &Machine) {
     assert_eq!(machine.count(&query), 1, "recorded more than once");
     let letters = machine.evalfleet(&["dead", "list", "--json"]).expect(0);
     assert!(!letters.out.contains(ids[0]), "{letters:?}");
+}
+
+fn a_key_that_was_answered_is_answered_again(machine: &Machine) {
+    let key = format!("answered-{}", JobId::fresh());
+    let arguments = ["run", "--json", "--key", &key, "--", "cat", "/proc/sys/kernel/random/uuid"];
+    let first = machine.evalfleet(&arguments).expect(0).json();
+    let id = first["id"].as_str().expect("an id");
+    machine.recorded(id);
+    assert_eq!(machine.evalfleet(&arguments).expect(0).json(), first);
+    assert_eq!(log(machine, "worker-1").matches(&format!("took a job job={id}")).count(), 1);
+}
+
+fn submitted(machine: &Machine, document: &str) -> String {
+    machine.evalfleet_with(document, &["submit", "-"]).expect(0).out.trim().to_owned()
+}
+
+fn an_urgent_job_overtakes(machine: &Machine) {
+    let running = slow_job(machine, 5);
+    let ordinary = submitted(machine, r#"{"kind": "command", "argv": ["true"]}"#);
+    let urgent = submitted(machine, r#"{"kind": "command", "argv": ["true"], "urgent": true}"#);
+    let started = |id: &str| machine.recorded(id)["started"].as_str().map(str::to_owned).expect("a time");
+    let (running, ordinary, urgent) = (started(&running), started(&ordinary), started(&urgent));
+    assert!(running < urgent && urgent < ordinary, "{running} {urgent} {ordinary}");
+}
+
+fn a_job_past_its_deadline_is_recorded_and_not_run(machine: &Machine) {
+    let running = slow_job(machine, 6);
+    let deadline = Timestamp::now() + Duration::from_secs(2);
+    let document = format!(r#"{{"kind": "command", "argv": ["true"], "deadline": "{deadline}"}}"#);
+    let late = submitted(machine, &document);
+    let result = machine.recorded(&late);
+    assert_eq!(
+        (result["status"].as_str(), result["cause"].as_str()),
+        (Some("expired"), Some("budget")),
+        "{result}"
+    );
+    assert_eq!(result["provenance"]["reset"], serde_json::Value::Null, "it had a VM: {result}");
+    let why = result["evidence"][0]["message"].as_str();
+    assert!(why.is_some_and(|why| why.contains("deadline")), "{result}");
+    machine.evalfleet(&["wait", &late]).expect(2);
+    assert_eq!(machine.recorded(&running)["status"], "passed");
+}
+
+fn a_worker_that_is_told_to_end_finishes_its_job(machine: &Machine) {
+    let id = slow_job(machine, 4);
+    let ended = machine.pid("worker-1");
+    signal("TERM", ended);
+    machine.wait_for_successor("worker-1", ended);
+    let result = machine.recorded(&id);
+    let attempt = result["provenance"]["attempt"].as_u64();
+    assert_eq!((result["status"].as_str(), attempt), (Some("passed"), Some(1)), "{result}");
+    let taken = log(machine, "worker-1").matches(&format!("took a job job={id}")).count();
+    assert_eq!(taken, 1, "it was taken again");
+}
+
+fn the_output_is_followed_from_its_beginning(machine: &Machine) {
+    let script = "echo first; sleep 4; echo second; echo aside >&2; exit 3";
+    let document = format!(r#"{{"kind": "command", "argv": ["sh", "-c", "{script}"]}}"#);
+    let id = submitted(machine, &document);
+    machine.evalfleet(&["logs", &id]).expect(64).says(&["not recorded", "-f"]);
+    wait_until("it runs", || log(machine, "worker-1").contains(&format!("took a job job={id}")));
+    std::thread::sleep(Duration::from_secs(2));
+    // What was written before anybody looked is shown, and nothing is shown twice.
+    let followed = machine.evalfleet(&["logs", "-f", &id]).expect(1);
+    assert_eq!(followed.out, "first\nsecond\n", "{followed:?}");
+    assert!(followed.err.starts_with("aside\n") && followed.err.contains("exit status 3"), "{followed:?}");
+    machine.recorded(&id);
+    let read = machine.evalfleet(&["logs", &id]).expect(0);
+    assert_eq!((read.out.as_str(), read.err.as_str()), ("first\nsecond\n", "aside\n"));
+}
+
+fn a_batch_is_summed_up(machine: &Machine) {
+    let batch = format!("sum-{}", JobId::fresh());
+    let file = machine.state().join("batch.jsonl");
+    let job = |program: &str| {
+        format!("{{\"kind\": \"command\", \"argv\": [\"{program}\"], \"batch\": \"{batch}\"}}\n")
+    };
+    let jobs = ["true", "false", "true"].map(job).concat();
+    std::fs::write(&file, jobs).expect("the state directory can be written");
+    machine.evalfleet(&["submit", "--file", &file.display().to_string()]).expect(0);
+    let watch = ["batch", "show", &batch, "--watch", "--count", "3", "--json"];
+    let watched = machine.evalfleet(&watch).expect(0);
+    let last: serde_json::Value =
+        serde_json::from_str(watched.out.lines().last().expect("a line")).expect("a document");
+    assert_eq!(last["recorded"], 3, "{last}");
+    assert_eq!(last["statuses"], serde_json::json!({"failed": 1, "passed": 2}), "{last}");
+    assert_eq!(last["failed"].as_array().map(Vec::len), Some(1), "{last}");
+    let shown = machine.evalfleet(&["batch", "show", &batch]).expect(0);
+    assert!(shown.out.contains("3 recorded") && shown.out.contains("66.7 %"), "{shown:?}");
+}
+
+fn the_examples_of_the_library_run(machine: &Machine) {
+    let run = |name: &str| -> Answer {
+        machine.program(&format!("examples/{name}")).output().expect("the examples are built").into()
+    };
+    let cancelled = run("cancel").expect(0);
+    assert_eq!(cancelled.out.matches(" cancelled: called off").count(), 4, "{cancelled:?}");
+    assert!(run("dead_letters").expect(0).out.contains(" dead letters\n"));
+    let submitted = run("submit").expect(0);
+    for part in ["passed", "timed_out (budget)", "created  file      /workspace/a"] {
+        assert!(submitted.out.contains(part), "{part:?}: {submitted:?}");
+    }
 }

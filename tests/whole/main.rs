@@ -1,9 +1,11 @@
 //! The whole, on real parts. One machine is brought up; the trials share it, one after the other.
 //!
-//! `cargo test -p evalfleet-tests -- NAME` runs those whose names contain NAME; `--list` lists them.
+//! `cargo test -p evalfleet-tests -- NAME` runs those whose names contain NAME; `--list` lists them,
+//! `--ignored` runs the long ones.
 
 mod cancel;
 mod change;
+mod dead;
 mod errors;
 mod faults;
 mod history;
@@ -57,9 +59,10 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
     trials.extend(errors::ALONE.iter().map(alone));
     let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
-    for group in groups.chain([errors::ALL, cancel::ALL, life::ALL, faults::ALL]) {
+    for group in groups.chain([errors::ALL, cancel::ALL, life::ALL, dead::ALL, faults::ALL]) {
         trials.extend(group.iter().map(on_machine));
     }
+    trials.push(alone(&dead::LONG).with_ignored_flag(true));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Statics are not dropped, an Arc is: what was brought up is put away.
     drop(shared);

@@ -1,5 +1,6 @@
 //! What all routes share.
 
+use crate::dead::Dead;
 use crate::fleet::Fleet;
 use crate::history::History;
 use crate::live::Live;
@@ -31,6 +32,8 @@ pub struct App {
     pub history: History,
     /// The projection.
     pub projection: Projection,
+    /// The dead letters.
+    pub dead: Dead,
     /// What happens now.
     pub live: Live,
     /// The parts of this fleet.
@@ -49,7 +52,8 @@ impl App {
         fleet: Fleet,
         stop: CancellationToken,
     ) -> Self {
-        Self { history, projection, live, fleet, stop, insights: Mutex::default() }
+        let dead = Dead::new(history.clone());
+        Self { history, projection, dead, live, fleet, stop, insights: Mutex::default() }
     }
 
     /// Waits until the log was read once, for a while.

@@ -1,12 +1,13 @@
-//! `GET /v1/dead-letters`
+//! The dead letters: at a glance, searched, and one whole.
 
 use super::Shared;
 use super::ask::{AsOf, Asked, answer};
 use crate::problem::{Problem, Problems};
 use crate::view::dead::{self, Letters};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use evalfleet_proto::dead::Filter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -46,4 +47,115 @@ pub(super) async fn letters(
         })
         .await?;
     Ok(answer(&headers, found.basis_t, &found))
+}
+
+/// Which dead letters: those that fit all of it.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+pub(super) struct Search {
+    /// Its name, or the beginning of it.
+    #[param(max_length = 200)]
+    id: Option<String>,
+    /// `waiting`, when missing; `replayed`, `dropped`, `any`.
+    #[param(max_length = 20)]
+    state: Option<String>,
+    /// The tool, or the program.
+    #[param(max_length = 500)]
+    tool: Option<String>,
+    /// `infrastructure`, `harness`.
+    #[param(max_length = 100)]
+    cause: Option<String>,
+    /// `poison`, `attempts_spent`, `broker`.
+    #[param(max_length = 100)]
+    reason: Option<String>,
+    /// A part of what went wrong, in any case of letters.
+    #[param(max_length = 500)]
+    error: Option<String>,
+    /// The part that gave it up.
+    #[param(max_length = 100)]
+    worker: Option<String>,
+    /// The batch of its job.
+    #[param(max_length = 200)]
+    batch: Option<String>,
+    /// The model of its job.
+    #[param(max_length = 500)]
+    model: Option<String>,
+    /// The image of its job.
+    #[param(max_length = 200)]
+    image: Option<String>,
+    /// The lane it came from.
+    #[param(max_length = 100)]
+    lane: Option<String>,
+    /// `command`, `function_call`, …
+    #[param(max_length = 100)]
+    kind: Option<String>,
+    /// Given up at this moment or later.
+    #[param(max_length = 64)]
+    since: Option<String>,
+    /// Given up before this moment.
+    #[param(max_length = 64)]
+    until: Option<String>,
+    /// Leave out the first, newest ones.
+    skip: Option<usize>,
+    /// How many, 50 when missing.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+impl Search {
+    fn filter(self) -> Result<Filter, Problem> {
+        let terms = [
+            ("id", self.id),
+            ("state", self.state),
+            ("tool", self.tool),
+            ("cause", self.cause),
+            ("reason", self.reason),
+            ("error", self.error),
+            ("worker", self.worker),
+            ("batch", self.batch),
+            ("model", self.model),
+            ("image", self.image),
+            ("lane", self.lane),
+            ("kind", self.kind),
+            ("since", self.since),
+            ("until", self.until),
+        ];
+        let terms: Vec<String> =
+            terms.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))).collect();
+        Filter::parse(&terms).map_err(|error| Problem::bad_request(error.to_string()))
+    }
+}
+
+/// Dead letters that fit
+///
+/// With what was done with each, the newest first; as of any moment.
+#[utoipa::path(get, path = "/v1/dead-letters/search", params(AsOf, Search),
+    responses((status = 200, body = Object, description = "The letters"), (status = 304), Problems))]
+pub(super) async fn search(
+    State(app): Shared,
+    headers: HeaderMap,
+    Asked(as_of, search, _): Asked<AsOf, Search>,
+) -> Result<Response, Problem> {
+    let (limit, skip) = (search.limit.unwrap_or(50), search.skip.unwrap_or(0));
+    if !(1..=1000).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit is {limit}, and must be between 1 and 1000")));
+    }
+    let found = app.dead.list(&search.filter()?, as_of.point()?, skip, limit).await?;
+    Ok(answer(&headers, found.basis_t, &found.what))
+}
+
+/// One dead letter
+///
+/// With every try, its input, the evidence, and the jobs before and after it.
+#[utoipa::path(get, path = "/v1/dead-letters/{id}", params(("id" = String, Path, description = "Its name"), AsOf),
+    responses((status = 200, body = Object, description = "The letter"), (status = 304), Problems))]
+pub(super) async fn letter(
+    State(app): Shared,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Asked(as_of, _, _): Asked<AsOf>,
+) -> Result<Response, Problem> {
+    let found = app.dead.show(&id, as_of.point()?).await?;
+    Ok(answer(&headers, found.basis_t, &found.what))
 }

@@ -24,8 +24,8 @@ pub(super) enum Entity {
     Call { call: Call, owner: Option<i64> },
     /// An evaluation: the number of its newest version.
     Evaluation(u64),
-    /// A dead letter, which never changes.
-    Letter,
+    /// A dead letter, and where it is among them.
+    Letter(usize),
 }
 
 type Groups<'t> = BTreeMap<i64, Vec<&'t Datom>>;
@@ -106,7 +106,7 @@ impl World {
     fn named(&self, value: &Value) -> Option<Symbol> {
         match self.entities.get(&value.as_int()?)? {
             Entity::Named(symbol) => Some(*symbol),
-            Entity::Call { .. } | Entity::Evaluation(_) | Entity::Letter => None,
+            Entity::Call { .. } | Entity::Evaluation(_) | Entity::Letter(_) => None,
         }
     }
 
@@ -278,15 +278,21 @@ impl World {
     fn id_of(&self, entity: i64) -> Option<Arc<str>> {
         match self.entities.get(&entity)? {
             Entity::Evaluation(number) => Some(self.row(*number)?.id.clone()),
-            Entity::Named(_) | Entity::Call { .. } | Entity::Letter => None,
+            Entity::Named(_) | Entity::Call { .. } | Entity::Letter(_) => None,
         }
     }
 
     fn letter(&mut self, t: u64, entity: i64, datoms: &[&Datom]) {
-        if let Some(Entity::Letter) = self.entities.get(&entity) {
-            return;
-        }
-        let mut letter = DeadLetter { since: t, ..DeadLetter::default() };
+        let place = match self.entities.get(&entity) {
+            Some(Entity::Letter(place)) => *place,
+            Some(Entity::Named(_) | Entity::Call { .. } | Entity::Evaluation(_)) | None => {
+                // Its job's evaluation may name it before it is told itself: until then it is none.
+                self.letters.push(DeadLetter { since: u64::MAX, ..DeadLetter::default() });
+                self.entities.insert(entity, Entity::Letter(self.letters.len() - 1));
+                self.letters.len() - 1
+            }
+        };
+        let mut letter = self.letters[place].clone();
         for datom in datoms.iter().filter(|datom| datom.added) {
             let text = datom.value.as_str();
             match datom.attribute.as_str() {
@@ -295,14 +301,14 @@ impl World {
                 "dead-letter/kind" => letter.kind = self.word(&datom.value),
                 "dead-letter/timestamp" => {
                     letter.at = datom.value.as_inst().map_or(0, |time| time.as_millisecond());
+                    letter.since = letter.since.min(t);
                 }
                 "dead-letter/attempts" => letter.attempts = number(&datom.value),
                 "dead-letter/last-error" => letter.error = text.map(beginning),
                 _ => {}
             }
         }
-        self.entities.insert(entity, Entity::Letter);
-        self.letters.push(letter);
+        self.letters[place] = letter;
     }
 }
 

@@ -1,6 +1,9 @@
 //! The arguments, and the job that they describe.
 
 pub mod change;
+mod dead;
+
+pub use dead::{DeadCommand, DeadListArgs, DeadReplayArgs, DeadWhich};
 
 use clap::{Args, Parser, Subcommand};
 use evalfleet_proto::Timestamp;
@@ -76,6 +79,14 @@ pub enum Command {
     #[command(after_help = "Examples:\n  evalfleet cancel 0198c1c2-… --reason 'a newer revision' --wait\n  \
         evalfleet cancel --batch night")]
     Cancel(CancelArgs),
+    /// Show what a job wrote; with -f also while it runs.
+    #[command(
+        after_help = "Examples:\n  evalfleet logs 0198c1c2-…\n  evalfleet logs -f $(evalfleet submit job.jsonl)"
+    )]
+    Logs(LogsArgs),
+    /// Batches: jobs that were submitted together.
+    #[command(subcommand)]
+    Batch(BatchCommand),
     /// Show one evaluation as it was recorded.
     #[command(
         after_help = "Examples:\n  evalfleet get 0198c1c2-… --json\n  evalfleet get 0198c1c2-… --as-of 2026-01-31"
@@ -221,14 +232,60 @@ pub struct CallArgs {
     pub force: bool,
 }
 
+/// `logs`
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// The job.
+    pub id: JobId,
+    /// Show what it writes until it is done, from its beginning; then its report.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Follow no longer than this; as long as a job may run when missing.
+    #[arg(long, value_parser = parse_duration, requires = "follow")]
+    pub patience: Option<Duration>,
+}
+
+/// `batch`
+#[derive(Debug, Clone, Subcommand)]
+pub enum BatchCommand {
+    /// Show what a batch has come to so far.
+    #[command(
+        after_help = "Examples:\n  evalfleet batch show night\n  evalfleet batch show night --watch --count 500"
+    )]
+    Show {
+        /// Which.
+        batch: BatchId,
+        /// As it was known then: a time, or a transaction.
+        #[arg(long, value_name = "TIME", conflicts_with = "watch")]
+        as_of: Option<String>,
+        /// Show it again whenever something is recorded.
+        #[arg(long)]
+        watch: bool,
+        /// Watch until so many of its jobs are recorded.
+        #[arg(long, requires = "watch")]
+        count: Option<usize>,
+    },
+}
+
 /// `submit`
 #[derive(Debug, Clone, Args)]
 pub struct SubmitArgs {
     /// A file with one job a line; `-` is standard input.
-    pub file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "named", conflicts_with = "named")]
+    pub given: Option<PathBuf>,
+    /// The same, named by a flag.
+    #[arg(long = "file", value_name = "FILE")]
+    pub named: Option<PathBuf>,
     /// The batch they belong to, where they name none.
     #[arg(long)]
     pub batch: Option<BatchId>,
+}
+
+impl SubmitArgs {
+    /// The file.
+    pub fn file(&self) -> &std::path::Path {
+        self.given.as_deref().or(self.named.as_deref()).unwrap_or(std::path::Path::new("-"))
+    }
 }
 
 /// `wait`
@@ -273,43 +330,6 @@ pub struct QueryArgs {
     /// A further input of the query, as EDN.
     #[arg(long, value_name = "EDN")]
     pub arg: Vec<String>,
-}
-
-/// `dead`
-#[derive(Debug, Clone, Subcommand)]
-pub enum DeadCommand {
-    /// Show them, oldest first.
-    List {
-        /// How many to look at.
-        #[arg(long, default_value_t = crate::dead::LIMIT)]
-        limit: usize,
-    },
-    /// Show one with everything that is known of it.
-    Show {
-        /// Its job.
-        id: JobId,
-        /// How many to look at.
-        #[arg(long, default_value_t = crate::dead::LIMIT)]
-        limit: usize,
-    },
-    /// Make each a new job; it is gone from here when the broker holds that.
-    #[command(
-        after_help = "Examples:\n  evalfleet dead replay 0198c1c2-…\n  evalfleet dead replay --all --dry-run"
-    )]
-    Replay {
-        /// Their jobs.
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
-        ids: Vec<JobId>,
-        /// All that are looked at.
-        #[arg(long)]
-        all: bool,
-        /// Only say what would be done.
-        #[arg(long)]
-        dry_run: bool,
-        /// How many to look at.
-        #[arg(long, default_value_t = crate::dead::LIMIT)]
-        limit: usize,
-    },
 }
 
 /// `tool`

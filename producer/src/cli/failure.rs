@@ -1,6 +1,6 @@
 //! Why a command ends early, with the exit code that says so.
 
-use crate::{api, change, client, dead, machine, mcp, registry, toolbox};
+use crate::{api, change, client, machine, mcp, registry, toolbox};
 use evalfleet_proto::status::Exit;
 use std::fmt;
 
@@ -50,16 +50,6 @@ impl From<registry::Error> for Failure {
 impl From<api::Error> for Failure {
     fn from(error: api::Error) -> Self {
         Self::new(error.exit(), error)
-    }
-}
-
-impl From<dead::Error> for Failure {
-    fn from(error: dead::Error) -> Self {
-        let exit = match error {
-            dead::Error::Broker(_) => Exit::Unreachable,
-            dead::Error::Missing { .. } => Exit::Usage,
-        };
-        Self::new(exit, error)
     }
 }
 

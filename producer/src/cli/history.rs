@@ -52,7 +52,7 @@ pub(crate) async fn query(context: &Context, args: QueryArgs) -> Result<Exit, Fa
         None => args.query,
     };
     let api = Api::new(&context.settings.api)?;
-    let rows = api.query(&Query { query: text, args: args.arg, as_of: args.as_of }).await?;
+    let rows = api.query(&Query { query: text, args: args.arg, as_of: args.as_of, rows_max: None }).await?;
     if context.json {
         print_json(&rows, true)?;
     } else {

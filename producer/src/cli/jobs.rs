@@ -18,8 +18,8 @@ use std::time::Duration;
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Result<Exit, Failure> {
     let client = Client::connect(&context.settings).await?;
-    let text = String::from_utf8(read_input(&args.file)?)
-        .map_err(|_| Failure::harness(format!("{} is not UTF-8", args.file.display())))?;
+    let text = String::from_utf8(read_input(args.file())?)
+        .map_err(|_| Failure::harness(format!("{} is not UTF-8", args.file().display())))?;
     // All are checked before the first is enqueued.
     let jobs = prepare_all(&client, &text, &args).map_err(Failure::harness)?;
     let count = jobs.len();
@@ -44,7 +44,7 @@ fn prepare_all(client: &Client, text: &str, args: &SubmitArgs) -> Result<Vec<Job
             });
         match job {
             Ok(job) => jobs.push(job),
-            Err(error) => wrong.push(format!("{}:{}: {error}", args.file.display(), number + 1)),
+            Err(error) => wrong.push(format!("{}:{}: {error}", args.file().display(), number + 1)),
         }
     }
     if wrong.is_empty() { Ok(jobs) } else { Err(format!("{}\nnothing was submitted", wrong.join("\n"))) }

@@ -5,6 +5,7 @@ pub mod args;
 pub mod failure;
 pub mod report;
 
+mod batch;
 mod cancel;
 mod change;
 mod dead;
@@ -16,8 +17,11 @@ mod image_ssh;
 mod import;
 mod insight;
 mod jobs;
+mod live;
+mod logs;
 mod machine;
 mod mcp;
+mod progress;
 mod run;
 mod self_description;
 mod templates;
@@ -103,6 +107,8 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Submit(args) => jobs::submit(context, args).await,
         Command::Wait(args) => jobs::wait(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
+        Command::Logs(args) => logs::logs(context, args).await,
+        Command::Batch(command) => batch::batch(context, command).await,
         Command::Get { id, as_of } => history::get(context, id, as_of.as_deref()).await,
         Command::List { limit } => history::list(context, limit).await,
         Command::Query(args) => history::query(context, args).await,

@@ -2,17 +2,17 @@
 
 use super::args::{CallArgs, JobArgs, RunArgs};
 use super::failure::Failure;
-use super::report::{remainder, report};
+use super::live::Live;
 use super::{Context, print_json};
+use crate::api::Api;
 use crate::client::{Client, Pending};
 use crate::toolbox::{self, Quarantine};
-use evalfleet_proto::control::Event;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::job::{Content, FileIn, FunctionCall, INLINE_BYTES_MAX, Job, Task};
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission::Submission;
 use evalfleet_service::blobs::Blobs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +62,17 @@ pub(crate) fn submission_of_call(args: &CallArgs) -> Result<Submission, Failure>
 }
 
 async fn one(context: &Context, client: Client, job: Job, args: &JobArgs) -> Result<Exit, Failure> {
+    if let Some(evaluation) = done_before(context, &job, args).await {
+        if context.json {
+            print_json(&evaluation, true)?;
+        } else {
+            eprintln!("{} was done before, under the same key", evaluation.id);
+            Live::default().end(&evaluation);
+        }
+        fetch(context, &evaluation, args).await;
+        client.close().await;
+        return Ok(Exit::of(evaluation.status, evaluation.cause));
+    }
     let pending = client.submit_job(&job).await?;
     if !context.json {
         eprintln!("{} submitted", pending.id());
@@ -72,52 +83,33 @@ async fn one(context: &Context, client: Client, job: Job, args: &JobArgs) -> Res
     Ok(Exit::of(evaluation.status, evaluation.cause))
 }
 
+/// What a job came to that was submitted under the same key before, if that is recorded.
+async fn done_before(context: &Context, job: &Job, args: &JobArgs) -> Option<Evaluation> {
+    args.key.as_ref()?;
+    match Api::new(&context.settings.api).ok()?.recorded(job.id).await {
+        Ok(evaluation) => evaluation,
+        Err(error) => {
+            // Then it runs again, and the first result stands.
+            tracing::debug!(%error, "the record cannot be asked");
+            None
+        }
+    }
+}
+
 /// Shows a job's output as it comes, and its report at its end; or, for a program, its document.
 pub(super) async fn follow(pending: Pending, json: bool) -> Result<Evaluation, Failure> {
-    let mut shown = [0u64; 2];
+    let mut live = Live::default();
     let evaluation = tokio::select! {
-        done = pending.watch(|event| if !json { show(&event, &mut shown) }) => done?,
+        done = pending.watch(|event| if !json { live.event(&event) }) => done?,
         // The job goes on: it is recorded whether anyone waits or not.
-        _ = tokio::signal::ctrl_c() => return Err(Failure::new(Exit::Cancelled, "not waited for: the job goes on")),
+        _ = tokio::signal::ctrl_c() => return Err(Failure::new(Exit::Cancelled, "not waited for: the job goes on, and `evalfleet cancel` calls it off")),
     };
     if json {
-        print_json(&evaluation, true)?;
-        return Ok(evaluation);
-    }
-    let mut notes = Vec::new();
-    for (index, output, name) in [(0, &evaluation.stdout, "stdout"), (1, &evaluation.stderr, "stderr")] {
-        let (text, note) = remainder(output, shown[index], name);
-        write(index == 1, text.as_bytes());
-        notes.extend(note);
-    }
-    eprintln!("{}", report(&evaluation));
-    notes.iter().for_each(|note| eprintln!("  note: {note}"));
-    Ok(evaluation)
-}
-
-fn show(event: &Event, shown: &mut [u64; 2]) {
-    match event {
-        Event::Output { stderr, data, .. } => {
-            shown[usize::from(*stderr)] += data.len() as u64;
-            write(*stderr, data);
-        }
-        Event::Started { worker, attempt, .. } if *attempt > 1 => eprintln!("attempt {attempt} on {worker}"),
-        Event::Retried { attempt, error, .. } => {
-            // What the failed try wrote does not count.
-            *shown = [0; 2];
-            eprintln!("attempt {attempt} failed, and is made again: {error}");
-        }
-        Event::Started { .. } | Event::Progress { .. } | Event::Unknown => {}
-    }
-}
-
-fn write(to_stderr: bool, bytes: &[u8]) {
-    // Whoever closed the stream wants no more of it; the report and the exit code still tell.
-    let _ = if to_stderr {
-        std::io::stderr().write_all(bytes)
+        print_json(&evaluation, true)?
     } else {
-        std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush())
-    };
+        live.end(&evaluation)
+    }
+    Ok(evaluation)
 }
 
 /// Puts local files and standard input into the job, or into the blob store where they are large.

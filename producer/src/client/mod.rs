@@ -10,7 +10,22 @@
 //! no result can slip by. When the connection breaks, the mailbox opens the inbox again under the same
 //! name, so that what arrived meanwhile is there. Nothing polls.
 //!
-//! `examples/submit.rs` shows it whole:
+//! # What may be dropped
+//!
+//! Every future here may be dropped at any await, as `select!` and `timeout` do:
+//!
+//! - [`Client::submit`] and its like: the job is enqueued or not. [`Client::prepare`] fixes its id
+//!   before, and to submit the prepared job again is safe: one id, one record.
+//! - [`Client::submit_many`], [`as_they_come`]: what was given out is done, what was under way is as above.
+//! - [`Pending::event`] is to be asked again and misses nothing; [`Pending::wait`] takes the job's `Pending`
+//!   along, and [`Client::hear_of`] gives another, for what is yet to come. The job goes on whoever waits.
+//! - [`Client::cancel`]: the word is said or not, and may be said again.
+//! - [`Events::next`] is the one exception, and says so.
+//!
+//! # Examples
+//!
+//! `examples/submit.rs` submits and waits, `examples/cancel.rs` calls off, `examples/dead_letters.rs` looks
+//! into what could not be run; each runs against `evalfleet up`. In short:
 //!
 //! ```no_run
 //! use evalfleet::client::Client;
@@ -27,11 +42,13 @@
 
 mod cancel;
 mod error;
+mod events;
 mod mailbox;
 mod pending;
 mod tools;
 
 pub use error::Error;
+pub use events::Events;
 pub use pending::Pending;
 
 use evalfleet_broker::transport::Dial;

@@ -5,6 +5,7 @@ use super::mailbox::{Notice, Slot};
 use evalfleet_proto::control::Event;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -15,11 +16,12 @@ pub struct Pending {
     id: JobId,
     slot: Slot,
     patience: Duration,
+    done: Option<Arc<Evaluation>>,
 }
 
 impl Pending {
     pub(super) fn new(id: JobId, slot: Slot, patience: Duration) -> Self {
-        Self { id, slot, patience }
+        Self { id, slot, patience, done: None }
     }
 
     /// The job.
@@ -53,14 +55,36 @@ impl Pending {
         }
     }
 
-    async fn until_done(&mut self, mut tell: impl FnMut(Event)) -> Result<Evaluation, Error> {
+    /// Waits for the next event; `None` when the job is done, and [`Pending::wait`] has its evaluation at
+    /// once. Cancel-safe: may be dropped and asked again, and then misses nothing but what a reader that is
+    /// too slow misses anyway.
+    ///
+    /// # Errors
+    /// When the client was closed. There is no limit on the wait: put one around it.
+    pub async fn event(&mut self) -> Result<Option<Event>, Error> {
+        if self.done.is_some() {
+            return Ok(None);
+        }
         loop {
             match self.slot.recv().await {
-                Ok(Notice::Event(event)) => tell(event),
-                Ok(Notice::Done(evaluation)) => return Ok((*evaluation).clone()),
+                Ok(Notice::Event(event)) => return Ok(Some(event)),
+                Ok(Notice::Done(evaluation)) => {
+                    self.done = Some(evaluation);
+                    return Ok(None);
+                }
                 // The result is the last notice, so a slow reader loses events and never the result.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Err(Error::Closed { id: self.id }),
+            }
+        }
+    }
+
+    async fn until_done(&mut self, mut tell: impl FnMut(Event)) -> Result<Evaluation, Error> {
+        loop {
+            match (self.event().await?, &self.done) {
+                (Some(event), _) => tell(event),
+                (None, Some(evaluation)) => return Ok((**evaluation).clone()),
+                (None, None) => return Err(Error::Closed { id: self.id }),
             }
         }
     }

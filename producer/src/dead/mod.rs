@@ -1,24 +1,28 @@
-//! Dead letters: looked at without loss, and replayed without doubling.
+//! Dead letters: looked at without loss, replayed without doubling, dropped for a reason.
 //!
-//! Looking takes letters out of `eval.dead` and gives them back; its queue has no delivery limit, so no
-//! look destroys one. A replay publishes a new job first, and settles the letter only with the proof
-//! that the broker holds that job. The new job's id is derived from the dead one's, so that a replay
-//! that is interrupted or repeated cannot make two jobs.
+//! ```text
+//!  eval.dead ── a letter at a time ──▶ meant? ── no ──▶ held, and given back at the end
+//!                                        │ yes
+//!                     replay: publish the new job ─▶ tell the recorder ─▶ settle the letter
+//!                     drop:                          tell the recorder ─▶ settle the letter
+//! ```
+//!
+//! The history knows every letter and what was done with it ([`crate::api::Api::dead_letters`]); the
+//! queue holds those that wait. Each arrow awaits the broker's confirm, and a letter is settled only with
+//! the proof of the arrow before. Killed anywhere, the letter is back in its queue, and the same command
+//! goes on: the new job's id is derived from the dead one's, so that a replay which is interrupted or
+//! repeated cannot make two jobs.
 
-mod letter;
+mod office;
 mod replay;
 
-pub use letter::{Letter, Summary};
-pub use replay::{Outcome, replay_of};
+pub use evalfleet_proto::dead::{Card, Filter, Letter, State};
+pub use office::{Office, Order, Outcome};
+pub use replay::{Changes, replay_id, replay_of};
 
-use evalfleet_broker::{Confirmed, Delivery, Error as BrokerError, Options, Session};
-use evalfleet_proto::envelope::Envelope;
-use evalfleet_proto::ids::JobId;
-use evalfleet_proto::{Timestamp, topology, wire};
-use evalfleet_service::settings::Settings;
-
-/// How many letters a command takes out at once, where it is not told otherwise.
-pub const LIMIT: usize = 1000;
+use crate::api;
+use evalfleet_broker::Error as BrokerError;
+use evalfleet_service::blobs;
 
 /// Why the letters are not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -26,126 +30,58 @@ pub enum Error {
     /// The broker does not answer.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// There is no such letter among those that were looked at.
+    /// The history does not answer.
+    #[error(transparent)]
+    Api(#[from] api::Error),
+    /// What the history knows of a letter cannot be fetched.
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
+    /// There is no such letter.
     #[error(
-        "no dead letter of {id} among the first {looked}: `evalfleet dead list` shows what there is, `--limit` looks further"
+        "no dead letter of {id}, neither in the queue nor in the history: `evalfleet dead list --where state=any` shows what there is"
     )]
     Missing {
         /// What was asked for.
-        id: JobId,
-        /// How many were looked at.
-        looked: usize,
+        id: String,
     },
 }
 
 /// Which letters are meant.
 #[derive(Debug, Clone)]
 pub enum Which {
-    /// All that are looked at.
-    All,
-    /// Those of these jobs.
-    Of(Vec<JobId>),
+    /// All that fit.
+    Fitting(Box<Filter>),
+    /// Those of these names.
+    Of(Vec<String>),
 }
 
 impl Which {
-    fn has(&self, id: Option<JobId>) -> bool {
+    /// All that wait.
+    pub fn all() -> Self {
+        Self::Fitting(Box::default())
+    }
+
+    fn has(&self, card: &Card) -> bool {
         match self {
-            Self::All => true,
-            Self::Of(ids) => id.is_some_and(|id| ids.contains(&id)),
+            Self::Fitting(filter) => filter.has(card),
+            Self::Of(ids) => ids.contains(&card.id),
         }
     }
 }
 
-/// The queue of dead letters, over a connection of its own: whatever is not settled goes back when
-/// that ends.
-#[derive(Debug)]
-pub struct Office {
-    session: Session,
-    attempts_max: u32,
-}
-
-impl Office {
-    /// Connects to the broker that `settings` name.
-    ///
-    /// # Errors
-    /// When none of its nodes answers.
-    pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        let options = Options::new(&settings.broker, "evalfleet dead letters");
-        let session = Session::connect(&options).await?;
-        Ok(Self { session, attempts_max: settings.broker.attempts_max })
-    }
-
-    /// Looks at the first `limit` letters, oldest first.
-    ///
-    /// # Errors
-    /// When the connection breaks.
-    pub async fn list(&self, limit: usize) -> Result<Vec<Letter>, Error> {
-        Ok(self.take(limit).await?.iter().map(Letter::read).collect())
-    }
-
-    /// Looks for the letter of one job among the first `limit`.
-    ///
-    /// # Errors
-    /// When it is not there, or the connection breaks.
-    pub async fn show(&self, id: JobId, limit: usize) -> Result<Letter, Error> {
-        let letters = self.list(limit).await?;
-        let looked = letters.len();
-        letters.into_iter().find(|letter| letter.id == Some(id)).ok_or(Error::Missing { id, looked })
-    }
-
-    /// Replays the letters that `which` means among the first `limit`; with `dry`, says what would be
-    /// done. A letter that cannot be replayed stays.
-    ///
-    /// # Errors
-    /// When the connection breaks, or a job that was named has no letter: those before it are replayed.
-    pub async fn replay(&self, which: &Which, limit: usize, dry: bool) -> Result<Vec<Outcome>, Error> {
-        let taken = self.take(limit).await?;
-        let looked = taken.len();
-        let mut outcomes = Vec::new();
-        for delivery in taken {
-            let letter = Letter::read(&delivery);
-            if which.has(letter.id) {
-                outcomes.push(self.replay_one(letter, delivery, dry).await?);
-            }
-        }
-        if let Which::Of(ids) = which {
-            let found = |id: &JobId| outcomes.iter().any(|outcome| outcome.letter.id == Some(*id));
-            if let Some(id) = ids.iter().find(|id| !found(id)) {
-                return Err(Error::Missing { id: *id, looked });
-            }
-        }
-        Ok(outcomes)
-    }
-
-    async fn replay_one(
-        &self,
-        letter: Letter,
-        delivery: Delivery<Confirmed>,
-        dry: bool,
-    ) -> Result<Outcome, Error> {
-        let now = Timestamp::now();
-        let job = match letter.job.as_ref().map(|job| replay_of(job, now)) {
-            Ok(job) => job,
-            Err(reason) => {
-                let refused = Some(format!("it cannot be replayed: {reason}"));
-                return Ok(Outcome { letter, job: None, refused });
-            }
-        };
-        if !dry {
-            let envelope = Envelope::of_job(&job, self.attempts_max, now);
-            let body = wire::encode(&job);
-            let proof = self.session.publish(topology::JOBS, job.lane.as_str(), &envelope, &body).await?;
-            delivery.settle(&proof).await?;
-        }
-        Ok(Outcome { letter, job: Some(job.id), refused: None })
-    }
-
-    async fn take(&self, limit: usize) -> Result<Vec<Delivery<Confirmed>>, Error> {
-        Ok(self.session.take(topology::DEAD_QUEUE, limit).await?)
-    }
-
-    /// Ends the connection; what was looked at is back in the queue.
-    pub async fn close(self) {
-        self.session.close().await;
-    }
+/// What is to be done with the letters that are meant.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// A new job asks the same again.
+    Replay {
+        /// What it asks otherwise.
+        changes: Changes,
+        /// Also if that was done before.
+        again: bool,
+    },
+    /// It is given up for good.
+    Drop {
+        /// Why.
+        reason: String,
+    },
 }

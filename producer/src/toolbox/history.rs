@@ -112,5 +112,5 @@ async fn calls(api: &Api, name: &str) -> Result<Tally, api::Error> {
 async fn ask(api: &Api, query: String, text: &str) -> Result<Vec<Value>, api::Error> {
     // A name has no quotes and no backslashes: it is a string in EDN as it is in JSON.
     let args = vec![Value::from(text).to_string()];
-    Ok(api.query(&Query { query, args, as_of: None }).await?.rows)
+    Ok(api.query(&Query { query, args, as_of: None, rows_max: None }).await?.rows)
 }

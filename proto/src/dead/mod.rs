@@ -1,4 +1,16 @@
 //! A dead letter: a job that could not be run, with all that is needed to understand and replay it.
+//!
+//! [`DeadLetter`] is what a worker or a recorder writes; a [`Letter`] is read out of that, and out of what
+//! the broker passes on by itself; a [`Card`] is what lists show of a letter and its fate; a [`Filter`] says
+//! which are meant; [`Handled`] tells the recorder what was done with one.
+
+mod card;
+mod filter;
+mod letter;
+
+pub use card::{Card, State};
+pub use filter::{Filter, FilterError};
+pub use letter::Letter;
 
 use crate::ids::{JobId, Lane};
 use crate::job::Attempt;
@@ -40,6 +52,40 @@ pub enum Reason {
     /// The broker gave it up: delivered too often without an answer.
     Broker,
     /// A reason that this build does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What was done with a dead letter, as the recorder is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handled {
+    /// The version of this document.
+    pub schema: u16,
+    /// The letter: [`Card::id`].
+    pub letter: String,
+    /// What.
+    pub did: Did,
+    /// Who: the user and the host, as far as they are known.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What can be done with a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "did", rename_all = "snake_case")]
+pub enum Did {
+    /// A new job asks the same again.
+    Replayed {
+        /// That job.
+        job: JobId,
+    },
+    /// It was given up for good.
+    Dropped {
+        /// Why.
+        reason: String,
+    },
+    /// Something that this build does not know.
     #[serde(other)]
     Unknown,
 }

@@ -1,0 +1,394 @@
+//! Where letters are taken out of their queue, and what is to be done with them is done.
+
+use super::{Action, Changes, Error, Which, replay_of};
+use crate::api::Api;
+use evalfleet_broker::{Confirmed, Delivery, Options, Session};
+use evalfleet_proto::dead::{Card, Did, Filter, Handled, Letter, State};
+use evalfleet_proto::envelope::{Envelope, MessageType};
+use evalfleet_proto::ids::{JobId, Sha256};
+use evalfleet_proto::job::Job;
+use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
+use evalfleet_service::blobs::Blobs;
+use evalfleet_service::settings::Settings;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What is to be done, and how.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// With which letters.
+    pub which: Which,
+    /// What.
+    pub action: Action,
+    /// Only say what would be done.
+    pub dry: bool,
+    /// At most so many a second; as fast as it goes when missing.
+    pub rate: Option<f64>,
+    /// With at most so many.
+    pub max: Option<usize>,
+}
+
+/// What came of one letter.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The letter.
+    pub card: Card,
+    /// The job that repeats it.
+    pub job: Option<JobId>,
+    /// Why nothing was done.
+    pub refused: Option<String>,
+}
+
+/// The queue of dead letters, over a connection of its own: whatever is not settled goes back when
+/// that ends.
+#[derive(Debug)]
+pub struct Office {
+    session: Session,
+    /// `None` where the history cannot be asked: then only the queue is known.
+    api: Option<Api>,
+    blobs_dir: PathBuf,
+    attempts_max: u32,
+    by: String,
+}
+
+impl Office {
+    /// Connects to the broker that `settings` name.
+    ///
+    /// # Errors
+    /// When none of its nodes answers.
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let options = Options::new(&settings.broker, "evalfleet dead letters");
+        let session = Session::connect(&options).await?;
+        Ok(Self {
+            session,
+            api: Api::new(&settings.api).ok(),
+            blobs_dir: settings.blobs_dir(),
+            attempts_max: settings.broker.attempts_max,
+            by: who(),
+        })
+    }
+
+    /// Looks at the first `limit` letters of the queue, oldest first.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn list(&self, limit: usize) -> Result<Vec<Letter>, Error> {
+        let taken = self.session.take::<Confirmed>(topology::DEAD_QUEUE, limit).await?;
+        Ok(taken.iter().map(|delivery| Letter::read(delivery.envelope.as_ref(), &delivery.body)).collect())
+    }
+
+    /// How many letters wait, as the broker counts.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn depth(&self) -> Result<usize, Error> {
+        Ok(self.session.depth(topology::DEAD_QUEUE).await?.0 as usize)
+    }
+
+    /// Replays the letters that are meant as they are; with `dry`, says what would be done.
+    ///
+    /// # Errors
+    /// As [`Office::carry_out`].
+    pub async fn replay(&self, which: Which, dry: bool) -> Result<Vec<Outcome>, Error> {
+        let action = Action::Replay { changes: Changes::default(), again: false };
+        let mut outcomes = Vec::new();
+        let order = Order { which, action, dry, rate: None, max: None };
+        self.carry_out(&order, |outcome| outcomes.push(outcome.clone())).await?;
+        Ok(outcomes)
+    }
+
+    /// Does what `order` says, and tells `tell` what came of each letter. Letters that are not meant, and
+    /// those with which nothing could be done, stay.
+    ///
+    /// # Errors
+    /// When the connection breaks: what was done is done, and the same order goes on. When a letter was
+    /// named that is nowhere: the others are done.
+    pub async fn carry_out(&self, order: &Order, mut tell: impl FnMut(&Outcome)) -> Result<(), Error> {
+        let mut order = order.clone();
+        if let Which::Fitting(filter) = &order.which
+            && filter.state() != State::Waiting
+        {
+            // Those lie in no queue any more: the history knows which they are.
+            let cards = self.of_history(filter).await?;
+            order.which = Which::Of(cards.into_iter().map(|card| card.id).collect());
+        }
+        if matches!(&order.which, Which::Of(ids) if ids.is_empty()) {
+            return Ok(());
+        }
+        let mut pace = order.rate.map(|rate| {
+            let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)));
+            pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            pace
+        });
+        let mut left: HashSet<String> = match &order.which {
+            Which::Of(ids) => ids.iter().cloned().collect(),
+            Which::Fitting(_) => HashSet::new(),
+        };
+        let by_name = !left.is_empty();
+        let known = self.known_of(&order.which).await?;
+        let browser = self.session.browse::<Confirmed>(topology::DEAD_QUEUE).await?;
+        // What comes into the queue meanwhile, given back letters among it, is not looked at.
+        let depth = self.depth().await?;
+        let (mut held, mut done, mut count) = (Vec::new(), HashMap::new(), 0);
+        let max = order.max.unwrap_or(usize::MAX);
+        for _ in 0..depth {
+            if count >= max || (by_name && left.is_empty()) {
+                break;
+            }
+            let Some(mut delivery) = browser.next().await? else { break };
+            let letter = Letter::read(delivery.envelope.as_ref(), &std::mem::take(&mut delivery.body));
+            let card = letter.card(Timestamp::now());
+            if !order.which.has(&card) {
+                held.push(delivery);
+                continue;
+            }
+            if let Some(pace) = &mut pace {
+                pace.tick().await;
+            }
+            left.remove(&card.id);
+            count += 1;
+            let known = known.get(&card.id).cloned();
+            let (outcome, kept) =
+                self.one(&order, &letter, card, known.as_ref(), delivery, &mut done).await?;
+            // Given back at once, it would be the next to come.
+            held.extend(kept);
+            tell(&outcome);
+        }
+        let named = if let Which::Of(ids) = &order.which { ids.clone() } else { Vec::new() };
+        for id in named.into_iter().filter(|id| left.remove(id)).take(max.saturating_sub(count)) {
+            if let Some(pace) = &mut pace {
+                pace.tick().await;
+            }
+            tell(&self.one_of_history(&order, id, &known).await?);
+        }
+        // Now they go back.
+        drop(held);
+        Ok(())
+    }
+
+    /// Does what is to be done with a letter of the queue; gives it along if it is to stay.
+    async fn one(
+        &self,
+        order: &Order,
+        letter: &Letter,
+        card: Card,
+        known: Option<&Card>,
+        delivery: Delivery<Confirmed>,
+        done: &mut HashMap<String, Confirmed>,
+    ) -> Result<(Outcome, Option<Delivery<Confirmed>>), Error> {
+        // The broker may have buried one twice: what was done with the one was done with the other.
+        if let Some(proof) = done.get(&card.id) {
+            delivery.settle(proof).await?;
+            return Ok((Outcome { card, job: None, refused: None }, None));
+        }
+        let (outcome, proof) = match &order.action {
+            Action::Replay { changes, again } => {
+                let job = match plan(letter, known, changes, *again) {
+                    Ok(job) => job,
+                    Err(why) => {
+                        return Ok((Outcome { card, job: None, refused: Some(why) }, Some(delivery)));
+                    }
+                };
+                let id = job.id;
+                let outcome = Outcome { card, job: Some(id), refused: None };
+                if order.dry {
+                    return Ok((outcome, Some(delivery)));
+                }
+                // It was told that this very job is published, and then the letter was not settled.
+                let published = known.is_some_and(|known| known.replays.contains(&id));
+                if !published {
+                    self.publish(&job).await?;
+                }
+                let proof = self.tell(&outcome.card, Did::Replayed { job: id }).await?;
+                (outcome, proof)
+            }
+            Action::Drop { reason } => {
+                let outcome = Outcome { card, job: None, refused: None };
+                if order.dry {
+                    return Ok((outcome, Some(delivery)));
+                }
+                let proof = self.tell(&outcome.card, Did::Dropped { reason: reason.clone() }).await?;
+                (outcome, proof)
+            }
+        };
+        delivery.settle(&proof).await?;
+        done.insert(outcome.card.id.clone(), proof);
+        Ok((outcome, None))
+    }
+
+    /// Does what is to be done with a letter that is in no queue: it was handled before, or somebody else
+    /// looks at it right now.
+    async fn one_of_history(
+        &self,
+        order: &Order,
+        id: String,
+        known: &HashMap<String, Card>,
+    ) -> Result<Outcome, Error> {
+        let (Some(api), Some(card)) = (&self.api, known.get(&id).cloned()) else {
+            return Err(Error::Missing { id });
+        };
+        let done = |card: &Card| {
+            let when = card.handled.map_or(String::new(), |at| format!(" at {at}"));
+            let by = card.handled_by.as_ref().map_or(String::new(), |by| format!(" by {by}"));
+            let replays: Vec<_> = card.replays.iter().map(ToString::to_string).collect();
+            let what = if replays.is_empty() { String::new() } else { format!(" as {}", replays.join(", ")) };
+            format!("it was {}{what}{when}{by}", card.state.as_str())
+        };
+        match &order.action {
+            Action::Replay { again: false, .. } if card.state != State::Waiting => {
+                let refused = Some(format!("{}: --force replays it again", done(&card)));
+                Ok(Outcome { card, job: None, refused })
+            }
+            Action::Replay { changes, again } => {
+                let document = api.dead_letter(&id, None).await?;
+                let key = document["body_sha256"].as_str().and_then(|key| key.parse::<Sha256>().ok());
+                let Some(key) = key else { return Err(Error::Missing { id }) };
+                let body = Blobs::in_dir(&self.blobs_dir)?.get(key).await?;
+                let letter = Letter::read(None, &body);
+                let job = match plan(&letter, Some(&card), changes, *again) {
+                    Ok(job) => job,
+                    Err(why) => return Ok(Outcome { card, job: None, refused: Some(why) }),
+                };
+                if !order.dry {
+                    self.publish(&job).await?;
+                    self.tell(&card, Did::Replayed { job: job.id }).await?;
+                }
+                Ok(Outcome { card, job: Some(job.id), refused: None })
+            }
+            Action::Drop { .. } if card.state != State::Waiting => {
+                let refused = Some(done(&card));
+                Ok(Outcome { card, job: None, refused })
+            }
+            Action::Drop { reason } => {
+                if !order.dry {
+                    self.tell(&card, Did::Dropped { reason: reason.clone() }).await?;
+                }
+                Ok(Outcome { card, job: None, refused: None })
+            }
+        }
+    }
+
+    /// What the history knows of the letters that are meant; nothing, where it cannot be asked.
+    async fn known_of(&self, which: &Which) -> Result<HashMap<String, Card>, Error> {
+        let filters = match which {
+            Which::Fitting(filter) => vec![Filter { state: Some(State::Any), ..(**filter).clone() }],
+            Which::Of(ids) => ids
+                .iter()
+                .map(|id| Filter { id: Some(id.clone()), state: Some(State::Any), ..Filter::default() })
+                .collect(),
+        };
+        let mut known = HashMap::new();
+        for filter in &filters {
+            match self.of_history(filter).await {
+                Ok(cards) => known.extend(cards.into_iter().map(|card| (card.id.clone(), card))),
+                Err(error) => {
+                    tracing::warn!(%error, "without the history, it is not known what was replayed before");
+                    break;
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// All letters of the history that `filter` means.
+    async fn of_history(&self, filter: &Filter) -> Result<Vec<Card>, Error> {
+        const PAGE: usize = 1000;
+        let Some(api) = &self.api else { return Ok(Vec::new()) };
+        let mut cards = Vec::new();
+        loop {
+            let page = api.dead_letters(filter, None, cards.len(), PAGE).await?;
+            let last = page.dead_letters.len() < PAGE;
+            cards.extend(page.dead_letters);
+            if last {
+                return Ok(cards);
+            }
+        }
+    }
+
+    async fn publish(&self, job: &Job) -> Result<Confirmed, Error> {
+        let envelope = Envelope::of_job(job, self.attempts_max, job.submitted);
+        let body = wire::encode(job);
+        Ok(self.session.publish(topology::JOBS, job.lane.as_str(), &envelope, &body).await?)
+    }
+
+    /// Tells the recorder what was done with a letter.
+    async fn tell(&self, card: &Card, did: Did) -> Result<Confirmed, Error> {
+        let at = Timestamp::now();
+        let (letter, by) = (card.id.clone(), self.by.clone());
+        let handled = Handled { schema: SCHEMA_VERSION, letter, did, by, at };
+        let id = card.job.unwrap_or_else(JobId::fresh);
+        let envelope = Envelope::new(MessageType::Handled, id, at);
+        let body = wire::encode(&handled);
+        Ok(self.session.publish(topology::DEAD, topology::HANDLED_KEY, &envelope, &body).await?)
+    }
+
+    /// Ends the connection; what was looked at is back in the queue.
+    pub async fn close(self) {
+        self.session.close().await;
+    }
+}
+
+/// The job that is to repeat a letter, or why there is none.
+fn plan(letter: &Letter, known: Option<&Card>, changes: &Changes, again: bool) -> Result<Job, String> {
+    let dead = letter.job.as_ref().map_err(|why| format!("it cannot be replayed: {why}"))?;
+    if !letter.is_replayable() {
+        return Err("it cannot be replayed: it asks for what this version does not know".to_owned());
+    }
+    let nth = nth(known, again);
+    replay_of(dead, changes, nth, Timestamp::now()).map_err(|error| error.to_string())
+}
+
+/// Which replay of a letter is to be made, from 1: going on after an interruption is the same one.
+fn nth(known: Option<&Card>, again: bool) -> u32 {
+    let Some(known) = known else { return 1 };
+    let before = known.replays.len() as u32;
+    match known.state {
+        // It was told that it is replayed, and it is still in the queue: the last one was interrupted.
+        State::Replayed if !again => before.max(1),
+        // If there were any before, the same job was submitted again, and died again.
+        State::Waiting | State::Replayed | State::Dropped | State::Any => before + 1,
+    }
+}
+
+/// `user@host`, as far as they are known.
+fn who() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "?".to_owned());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{user}@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evalfleet_proto::dead::{DeadLetter, Reason};
+
+    fn card(state: State, replays: u32) -> Card {
+        let id = JobId::fresh();
+        let letter = DeadLetter {
+            schema: 1,
+            id,
+            reason: Reason::AttemptsSpent,
+            error: "the VM died".to_owned(),
+            lane: "default".parse().unwrap(),
+            attempts: Vec::new(),
+            worker: "w1".to_owned(),
+            died: Timestamp::UNIX_EPOCH,
+            body: Vec::new(),
+        };
+        let replays = (1..=replays).map(|nth| super::super::replay_id(id, nth)).collect();
+        Card { state, replays, ..Letter::of_ours(letter).card(Timestamp::UNIX_EPOCH) }
+    }
+
+    #[test]
+    fn going_on_is_the_same_replay_and_only_force_or_another_death_makes_a_further_one() {
+        assert_eq!(nth(None, false), 1);
+        assert_eq!(nth(Some(&card(State::Waiting, 0)), false), 1);
+        // The letter is in the queue although it was told that it is replayed: the last step is missing.
+        assert_eq!(nth(Some(&card(State::Replayed, 1)), false), 1);
+        assert_eq!(nth(Some(&card(State::Replayed, 2)), false), 2);
+        assert_eq!(nth(Some(&card(State::Replayed, 1)), true), 2);
+        assert_eq!(nth(Some(&card(State::Waiting, 1)), false), 2);
+        assert_eq!(nth(Some(&card(State::Dropped, 0)), true), 1);
+    }
+}

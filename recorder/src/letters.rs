@@ -1,0 +1,49 @@
+//! What is recorded of the dead letters: the letters themselves, and what was done with them.
+//!
+//! They come in a queue of their own, out of the same exchange as those in `eval.dead`: recording one
+//! takes it from here and leaves it there, to be replayed.
+
+use evalfleet_broker::Delivery;
+use evalfleet_proto::dead::{Did, Handled, Letter};
+use evalfleet_proto::envelope::MessageType;
+use evalfleet_proto::ids::Sha256;
+use evalfleet_proto::wire;
+
+/// Something to be recorded about the dead letters.
+#[derive(Debug)]
+pub struct Noted {
+    /// What names the message: whoever sends it again is told so.
+    pub message: Sha256,
+    /// What.
+    pub what: What,
+}
+
+/// What there is to record.
+#[derive(Debug)]
+pub enum What {
+    /// A letter.
+    Letter(Box<Letter>),
+    /// What was done with one.
+    Handled(Handled),
+}
+
+impl Noted {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When it tells of something that was done, and does not say what. A letter is always one.
+    pub fn read<P>(delivery: &Delivery<P>) -> Result<Self, String> {
+        let message = Sha256::of(&delivery.body);
+        let told = delivery.envelope.as_ref().is_some_and(|envelope| envelope.kind == MessageType::Handled);
+        let what = if told {
+            match wire::decode::<Handled>(&delivery.body) {
+                Ok(Handled { did: Did::Unknown, .. }) => return Err("a newer version did that".to_owned()),
+                Ok(handled) => What::Handled(handled),
+                Err(error) => return Err(error.to_string()),
+            }
+        } else {
+            What::Letter(Box::new(Letter::read(delivery.envelope.as_ref(), &delivery.body)))
+        };
+        Ok(Self { message, what })
+    }
+}
