@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard lab lint fuzz bench bench-analytics soak clean
+.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard simulate lab lint fuzz bench bench-analytics soak clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ test-long: build ## What takes too long for every day: all images built twice, t
 	$(CARGO) test --locked --package evalfleet-images --test build -- --ignored --test-threads=1
 	$(CARGO) test --locked --package evalfleet-tests --test vm -- --ignored
 	$(CARGO) test --locked --package evalfleet-tests --test whole -- --ignored --nocapture
+
+simulate: ## Play new schedules of the simulated delivery for SIMULATION_SECONDS (600); the first that fails names its seed.
+	EVALFLEET_SIMULATION_SECONDS=$(or $(SIMULATION_SECONDS),600) $(CARGO) test --locked --package evalfleet-tests --test simulation -- --nocapture nothing_is_lost
 
 lint: ## Formatting and clippy, as changes are expected to pass them.
 	$(CARGO) fmt --all --check

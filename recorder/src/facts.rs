@@ -127,7 +127,9 @@ pub fn evaluation(evaluation: &Evaluation, document: Sha256) -> Vec<Value> {
     let facts = outputs(measures(facts, evaluation), "stdout", &evaluation.stdout);
     let facts = effects(outputs(facts, "stderr", &evaluation.stderr), &evaluation.effects);
     let calls = evaluation.calls.iter().enumerate().map(|(index, made)| call(&id, index, made)).collect();
-    let mut all = vec![facts.many("evaluation/function-calls", calls).done()];
+    // An entity without an identity: it is made anew each time, and Datomic lets only one be.
+    let claim = one_of("record/of", evaluation.id.to_string());
+    let mut all = vec![facts.many("evaluation/function-calls", calls).done(), claim];
     if evaluation.status == Status::Dead {
         all.push(dead::joined(evaluation));
     }
@@ -209,20 +211,31 @@ pub struct Sum {
 }
 
 /// The facts of a batch whose jobs have come to `sum`.
-pub fn batch(id: &str, sum: Sum, model: Option<&str>, now: Timestamp) -> Value {
+///
+/// They hold only if the batch's total still is `before`: who counted earlier and is written later, is not.
+pub fn batch(id: &str, before: Option<u64>, sum: Sum, model: Option<&str>, now: Timestamp) -> [Value; 2] {
     let tested = sum.total.saturating_sub(sum.infrastructure);
     let rate = |of: u64| (of > 0).then(|| Value::Float(sum.passed as f64 / of as f64));
-    Facts::of("evaluation/id", id)
+    let count = |count: u64| Value::Int(i64::try_from(count).unwrap_or(i64::MAX));
+    let identity = Value::Vector(vec![Value::keyword("evaluation/id"), Value::Str(id.to_owned())]);
+    let total = Value::Vector(vec![
+        Value::keyword("db/cas"),
+        identity,
+        Value::keyword("evaluation/total"),
+        before.map_or(Value::Nil, count),
+        count(sum.total),
+    ]);
+    let facts = Facts::of("evaluation/id", id)
         .put("evaluation/kind", word("batch"))
         .maybe("evaluation/success-rate", rate(sum.total))
         .maybe("evaluation/success-rate-adjusted", rate(tested))
         .maybe("evaluation/model", model.map(|model| Value::Str(cut(model))))
         .at(now)
-        .put("evaluation/total", Value::Int(sum.total as i64))
-        .put("evaluation/passed", Value::Int(sum.passed as i64))
-        .put("evaluation/failed", Value::Int((sum.total - sum.passed) as i64))
-        .put("evaluation/infrastructure-faults", Value::Int(sum.infrastructure as i64))
-        .done()
+        .put("evaluation/passed", count(sum.passed))
+        .put("evaluation/failed", count(sum.total - sum.passed))
+        .put("evaluation/infrastructure-faults", count(sum.infrastructure))
+        .done();
+    [facts, total]
 }
 
 /// The facts of an imported batch: the batch itself, its functions, its questions.

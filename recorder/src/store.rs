@@ -13,6 +13,9 @@ use evalfleet_service::blobs::{self, Blobs};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+/// How often a batch is counted before others are let go first.
+const COUNTS_MAX: usize = 5;
+
 /// Why something was not recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -69,7 +72,30 @@ impl Store {
     /// # Errors
     /// When the store refuses, or cannot be reached: then nothing is known, and the same call asks.
     pub async fn record(&self, evaluations: &[&Evaluation]) -> Result<Transacted, Error> {
-        let mut seen = self.known(evaluations).await?;
+        let mut known = self.known(evaluations).await?;
+        let transacted = loop {
+            match self.write(evaluations, known.clone()).await {
+                Err(error) if error.is_refusal() => {
+                    // Another recorder's transaction may have come late, after we looked.
+                    let now = self.known(evaluations).await?;
+                    if now == known {
+                        return Err(error);
+                    }
+                    known = now;
+                }
+                done => break done?,
+            }
+        };
+        self.sum_up(evaluations, transacted.basis_t).await?;
+        Ok(transacted)
+    }
+
+    /// Writes those of `evaluations` whose jobs are not among `seen`.
+    async fn write(
+        &self,
+        evaluations: &[&Evaluation],
+        mut seen: HashSet<JobId>,
+    ) -> Result<Transacted, Error> {
         let mut tx_data = Vec::new();
         for evaluation in evaluations {
             if seen.insert(evaluation.id) {
@@ -81,10 +107,7 @@ impl Store {
             // A transaction has to say something: that a job which has its result is there adds no fact.
             tx_data.extend(evaluations.first().map(|evaluation| facts::known(evaluation.id)));
         }
-        let batch = Batch { id: batch_id(evaluations), tx_data, tx_instant: None };
-        let transacted = self.client.transact(&batch).await?;
-        self.sum_up(evaluations, transacted.basis_t).await?;
-        Ok(transacted)
+        Ok(self.client.transact(&Batch { id: batch_id(evaluations), tx_data, tx_instant: None }).await?)
     }
 
     /// Records dead letters, and what was done with some, in one transaction.
@@ -125,21 +148,43 @@ impl Store {
         if batches.is_empty() {
             return Ok(());
         }
-        let now = Timestamp::now();
         let mut models: BTreeMap<&BatchId, &str> = BTreeMap::new();
         for evaluation in evaluations {
             if let (Some(batch), Some(model)) = (&evaluation.batch, evaluation.labels.get("model")) {
                 models.insert(batch, model);
             }
         }
-        let mut tx_data = Vec::new();
         for batch in batches {
-            let sum = self.sum(batch).await?;
-            tx_data.push(facts::batch(&batch.to_string(), sum, models.get(batch).copied(), now));
+            let id = format!("sum/{basis_t}/{}/{batch}", batch_id(evaluations));
+            self.sum_up_one(&id, batch, models.get(batch).copied()).await?;
         }
-        let id = format!("sum/{basis_t}/{}", batch_id(evaluations));
-        self.client.transact(&Batch { id, tx_data, tx_instant: None }).await?;
         Ok(())
+    }
+
+    /// Counts a batch and writes what it came to, again if somebody counted meanwhile.
+    async fn sum_up_one(&self, id: &str, batch: &BatchId, model: Option<&str>) -> Result<(), Error> {
+        for _ in 0..COUNTS_MAX {
+            // In this order: jobs that are recorded in between are counted, and the total is still the old one.
+            let before = self.total(batch).await?;
+            let sum = self.sum(batch).await?;
+            let tx_data = facts::batch(&batch.to_string(), before, sum, model, Timestamp::now()).to_vec();
+            match self.client.transact(&Batch { id: id.to_owned(), tx_data, tx_instant: None }).await {
+                Ok(_) => return Ok(()),
+                Err(Refusal::Refused { message, .. }) => {
+                    tracing::debug!(%batch, message, "a batch was counted meanwhile: counting it again");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refusal::Busy { message: format!("the batch {batch} is counted by others all the time") }.into())
+    }
+
+    async fn total(&self, batch: &BatchId) -> Result<Option<u64>, Error> {
+        let query =
+            "[:find ?total :in $ ?batch :where [?b :evaluation/id ?batch] [?b :evaluation/total ?total]]";
+        let rows = self.ask(query, &[Value::Str(batch.to_string())]).await?;
+        let total = rows.first().and_then(|row| row.as_vector()?.first()?.as_int());
+        Ok(total.and_then(|total| u64::try_from(total).ok()))
     }
 
     async fn sum(&self, batch: &BatchId) -> Result<Sum, Error> {

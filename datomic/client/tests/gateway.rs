@@ -156,6 +156,32 @@ async fn imports_and_answers(gateway: &Gateway) {
     answers_in_other_ways(gateway).await;
 }
 
+/// What the recorder rests on when a transaction is late: it cannot replace a record, nor set a sum back.
+async fn late_ones_are_refused(gateway: &Gateway) {
+    let write = async |id: &str, text: &str| {
+        let tx_data = edn::parse(text).expect("EDN").as_vector().expect("a vector").to_vec();
+        gateway.client.transact(&Batch { id: id.to_owned(), tx_data, tx_instant: None }).await
+    };
+    let record = |status: &str| {
+        format!("[{{:evaluation/id \"late\", :evaluation/status :{status}}} {{:record/of \"late\"}}]")
+    };
+    write("late-1", &record("passed")).await.expect("the first record of a job");
+    let error = write("late-2", &record("failed")).await.expect_err("a second one");
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert_eq!(
+        gateway.ask("[:find ?s :where [?e :evaluation/id \"late\"] [?e :evaluation/status ?s]]").await,
+        ["[:passed]"]
+    );
+
+    let count = |before: &str, now: u64| {
+        format!("[[:db/cas [:evaluation/id \"late\"] :evaluation/total {before} {now}]]")
+    };
+    write("late-3", &count("nil", 2)).await.expect("the first sum");
+    write("late-4", &count("2", 3)).await.expect("the next one");
+    let error = write("late-5", &count("nil", 1)).await.expect_err("one that was counted before both");
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+}
+
 async fn answers_the_three_questions(gateway: &Gateway) {
     let rows = gateway.ask(FIRST).await;
     assert_eq!(rows.len(), 5);
@@ -231,6 +257,7 @@ async fn datomic_local_keeps_history_and_answers() {
     let health = gateway.client.health().await.expect("health");
     assert_eq!((health.driver.as_str(), health.durable), ("local", Some(true)));
     imports_and_answers(&gateway).await;
+    late_ones_are_refused(&gateway).await;
     gateway.crash_and_restart().await;
     answers_the_three_questions(&gateway).await;
 }
@@ -242,4 +269,5 @@ async fn datomic_in_memory_answers_as_the_user_has_it() {
     assert_eq!((health.driver.as_str(), health.durable), ("peer", Some(false)));
     assert!(health.note.expect("a warning").contains("not durable"));
     imports_and_answers(&gateway).await;
+    late_ones_are_refused(&gateway).await;
 }
