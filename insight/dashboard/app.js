@@ -155,14 +155,20 @@ function App() {
 }
 
 // `evalfleet dashboard` gives a link with the token behind the #, which no server and no log sees.
-async function begin() {
+async function enter() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token) {
-    history.replaceState(null, "", location.pathname + location.search);
-    await send("POST", "/v1/session", { token }).catch(() => {});
-  }
+  if (!token) return false;
+  history.replaceState(null, "", location.pathname + location.search);
+  await send("POST", "/v1/session", { token }).catch(() => {});
+  return true;
+}
+
+async function begin() {
+  await enter();
   if (!parameters().as_of && new URLSearchParams(location.search).has("as_of")) amend({ as_of: undefined });
   render(html`<${App} />`, document.getElementById("app"));
 }
 
+// The link opened where the dashboard is open already: that loads nothing anew by itself.
+addEventListener("hashchange", async () => (await enter()) && location.reload());
 begin();

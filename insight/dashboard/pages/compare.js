@@ -33,7 +33,7 @@ function Form({ asked }) {
   const known = useData("/v1/evaluations", { kind: "batch", limit: 50 });
   const models = useData("/v1/models");
   const names = [...(known.data?.evaluations ?? []).map((row) => `batch:${row.id}`), ...(models.data?.subjects ?? []).map((row) => `model:${row.name}`)];
-  const field = (label, value, set, as) => html`<label>${label}<input type="text" list="selectors" required maxlength="500" value=${value} onInput=${(event) => set(event.target.value)} placeholder="batch:ID, run:NAME, model:NAME, tool:NAME,image:DIGEST" />
+  const field = (label, value, set, as) => html`<label>${label}<input type="text" aria-label=${label} list="selectors" required maxlength="500" value=${value} onInput=${(event) => set(event.target.value)} placeholder="batch:ID, run:NAME, model:NAME, tool:NAME,image:DIGEST" />
     <span>as of, in UTC (the page's moment when empty)</span><input type="datetime-local" step="1" aria-label=${`As of when ${label.toLowerCase()} is looked at`} title="As of when (UTC); empty for the page's moment" value=${asked[as]?.slice(0, 19) ?? ""} onChange=${(event) => amend({ [as]: event.target.value ? `${event.target.value}Z` : undefined })} /></label>`;
   const go = (event) => {
     event.preventDefault();
