@@ -39,10 +39,11 @@ api() {
     url="$(python3 -c 'import json, sys; print(json.loads(sys.argv[1])["url"])' "$line")"
     token="$(python3 -c 'import json, sys; print(json.loads(sys.argv[1])["token"])' "$line")"
     local failed=0
-    # Streams do not end, and a rebuild makes what else is asked wait.
+    # Streams do not end, and a rebuild makes what else is asked wait. What a schema cannot say (a moment, a
+    # selector, Datalog) may well be refused though the schema admits it.
     "$tool" run "$url/openapi.json" --header "Authorization: Bearer $token" --max-examples "${EXAMPLES:-15}" --seed 1 \
         --exclude-path /v1/events --exclude-path /v1/projection/rebuild --request-timeout 30 --checks all \
-        --exclude-checks ignored_auth || failed=$?
+        --exclude-checks ignored_auth,positive_data_acceptance || failed=$?
     exec {in}>&-
     wait "$pid" || true
     return "$failed"

@@ -43,8 +43,21 @@ impl AsOf {
     /// # Errors
     /// When it is none.
     pub fn point(&self) -> Result<Option<Point>, Problem> {
+        within("as_of", self.as_of.as_deref(), 64)?;
         self.as_of.as_deref().map(moment).transpose()
     }
+}
+
+/// Bounds a text, in characters as the description counts them.
+///
+/// # Errors
+/// When it is longer.
+pub fn within(name: &str, text: Option<&str>, most: usize) -> Result<(), Problem> {
+    let long = text.map_or(0, |text| text.chars().count());
+    if long > most {
+        return Err(Problem::bad_request(format!("{name} has {long} characters, and may have {most}")));
+    }
+    Ok(())
 }
 
 /// The parameters of a query string, in up to three groups; one that belongs to none of them is an error

@@ -1,7 +1,7 @@
 //! `GET /v1/compare`
 
 use super::Shared;
-use super::ask::{Asked, answer};
+use super::ask::{Asked, answer, within};
 use crate::moment::moment;
 use crate::problem::{Problem, Problems};
 use crate::view::compare::{self, Comparison, Side};
@@ -11,7 +11,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-/// The longest selector, in bytes.
+/// The longest selector, in characters.
 const SELECTOR_MAX: usize = 1000;
 
 /// What is compared.
@@ -45,9 +45,8 @@ pub(super) async fn compare(
     headers: HeaderMap,
     Asked(sides, ..): Asked<Sides>,
 ) -> Result<Response, Problem> {
-    if sides.base.len() > SELECTOR_MAX || sides.head.len() > SELECTOR_MAX {
-        return Err(Problem::bad_request(format!("a selector may have {SELECTOR_MAX} bytes")));
-    }
+    within("base", Some(&sides.base), SELECTOR_MAX)?;
+    within("head", Some(&sides.head), SELECTOR_MAX)?;
     let point =
         |own: &Option<String>| own.as_ref().or(sides.as_of.as_ref()).map(|text| moment(text)).transpose();
     let (before, after) = (point(&sides.base_as_of)?, point(&sides.head_as_of)?);

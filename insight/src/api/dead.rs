@@ -1,7 +1,7 @@
 //! The dead letters: at a glance, searched, and one whole.
 
 use super::Shared;
-use super::ask::{AsOf, Asked, answer};
+use super::ask::{AsOf, Asked, answer, within};
 use crate::problem::{Problem, Problems};
 use crate::view::dead::{self, Letters};
 use axum::extract::{Path, State};
@@ -40,6 +40,8 @@ pub(super) async fn letters(
     if !(1..=1000).contains(&limit) {
         return Err(Problem::bad_request(format!("limit is {limit}, and must be between 1 and 1000")));
     }
+    within("reason", which.reason.as_deref(), 100)?;
+    within("q", which.q.as_deref(), 500)?;
     let needle = which.q.unwrap_or_default().to_lowercase();
     let found = app
         .look(as_of.point()?, |world, at| {

@@ -35,7 +35,7 @@ pub(super) struct Question {
     #[schema(minimum = 1, maximum = 100_000)]
     rows_max: Option<u32>,
     /// How long it may take, 30,000 when missing.
-    #[schema(minimum = 1, maximum = 60_000)]
+    #[schema(minimum = 100, maximum = 60_000)]
     timeout_ms: Option<u64>,
 }
 
@@ -86,8 +86,8 @@ fn bounds(asked: &Question) -> Result<Bounds, Problem> {
     if !(1..=100_000).contains(&rows_max) {
         return Err(Problem::bad_request("rows_max must be between 1 and 100000"));
     }
-    if timeout.is_zero() || timeout > Duration::from_secs(60) {
-        return Err(Problem::bad_request("timeout_ms must be between 1 and 60000"));
+    if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&timeout) {
+        return Err(Problem::bad_request("timeout_ms must be between 100 and 60000"));
     }
     Ok(Bounds { timeout, rows_max })
 }

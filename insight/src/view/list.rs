@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// The most evaluations of a page.
 pub const LIMIT_MAX: u16 = 1000;
-/// The longest text of a filter, in bytes.
+/// The longest text of a filter, in characters.
 pub const TEXT_MAX: usize = 500;
 
 /// What a list is sorted by.
@@ -141,9 +141,9 @@ impl Filter {
     pub fn fault(&self) -> Option<String> {
         let others = [&self.cause, &self.image, &self.q];
         let all = self.texts().into_iter().filter_map(|(_, text)| text);
-        let mut all = all.chain(others.into_iter().flatten().map(String::as_str));
-        if let Some(long) = all.find(|text| text.len() > TEXT_MAX) {
-            return Some(format!("a filter has {} bytes, and may have {TEXT_MAX}", long.len()));
+        let all = all.chain(others.into_iter().flatten().map(String::as_str));
+        if let Some(long) = all.map(|text| text.chars().count()).find(|long| *long > TEXT_MAX) {
+            return Some(format!("a filter has {long} characters, and may have {TEXT_MAX}"));
         }
         let cause = self.cause.as_deref().filter(|cause| parse_cause(cause).is_none());
         cause.map(|cause| {
