@@ -63,6 +63,8 @@ fn main() -> ExitCode {
         trials.extend(group.iter().map(on_machine));
     }
     trials.push(alone(&dead::LONG).with_ignored_flag(true));
+    // `-- --ignored` runs them.
+    trials.extend(tools::LONG.iter().map(on_machine).map(|trial| trial.with_ignored_flag(true)));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Statics are not dropped, an Arc is: what was brought up is put away.
     drop(shared);

@@ -10,9 +10,12 @@ use std::path::Path;
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("tools::an_agent_calls_them_over_mcp", an_agent_calls_them_over_mcp),
-    ("tools::what_proves_itself_is_promoted_and_a_poisoned_version_is_not", promotion_and_quarantine),
     ("tools::a_folder_that_is_no_tools_is_named", a_folder_that_is_no_tools_is_named),
 ];
+
+/// Trials of dozens of VMs each: minutes.
+pub(crate) const LONG: &[(&str, Test)] =
+    &[("tools::what_proves_itself_is_promoted_and_a_poisoned_version_is_not", promotion_and_quarantine)];
 
 /// Over the protocol's own Rust SDK, as a client.
 fn an_agent_calls_them_over_mcp(machine: &Machine) {
