@@ -155,7 +155,8 @@ impl Store {
             }
         }
         for batch in batches {
-            let id = format!("sum/{basis_t}/{}/{batch}", batch_id(evaluations));
+            let of = (basis_t, batch_id(evaluations), batch.to_string());
+            let id = format!("sum/{}", Sha256::of(&wire::encode(&of)));
             self.sum_up_one(&id, batch, models.get(batch).copied()).await?;
         }
         Ok(())
@@ -163,6 +164,7 @@ impl Store {
 
     /// Counts a batch and writes what it came to, again if somebody counted meanwhile.
     async fn sum_up_one(&self, id: &str, batch: &BatchId, model: Option<&str>) -> Result<(), Error> {
+        let mut last = String::new();
         for _ in 0..COUNTS_MAX {
             // In this order: jobs that are recorded in between are counted, and the total is still the old one.
             let before = self.total(batch).await?;
@@ -172,11 +174,13 @@ impl Store {
                 Ok(_) => return Ok(()),
                 Err(Refusal::Refused { message, .. }) => {
                     tracing::debug!(%batch, message, "a batch was counted meanwhile: counting it again");
+                    last = message;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Refusal::Busy { message: format!("the batch {batch} is counted by others all the time") }.into())
+        // Whatever it is, the results are recorded: only their acknowledgement waits.
+        Err(Refusal::Busy { message: format!("the sums of the batch {batch} are refused: {last}") }.into())
     }
 
     async fn total(&self, batch: &BatchId) -> Result<Option<u64>, Error> {
