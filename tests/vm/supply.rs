@@ -39,7 +39,11 @@ fn a_spare_takes_little_memory(yard: &Yard) {
 
 /// What an idle spare has for itself: pages that are nobody else's and not its template's file.
 fn spare_kib(yard: &Yard, translations_max: ByteSize) -> u64 {
-    let shift = Shift::with(yard, |settings| settings.qemu.translations_max = translations_max);
+    let shift = Shift::with(yard, |settings| {
+        settings.qemu.translations_max = translations_max;
+        // With few translations everything is translated again and again: how long that takes is no matter here.
+        settings.qemu.reset_timeout *= 4;
+    });
     let pid = shift.wait_until(|status| status.spare == "ready").spare_pid.expect("it has a process");
     let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).expect("it is there");
     let (mut mapping, mut sizes) = (String::new(), Vec::new());
