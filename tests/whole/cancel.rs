@@ -49,7 +49,8 @@ fn a_spare_stands(machine: &Machine) -> bool {
 }
 
 fn a_running_job_is_killed(machine: &Machine) {
-    wait_until("a spare stands", || a_spare_stands(machine));
+    // What a worker's predecessor told is told anew before there is a QEMU.
+    wait_until("a spare stands", || !qemus(machine).is_empty() && a_spare_stands(machine));
     let before = qemus(machine);
     let id = slow_job(machine, 25);
     let begun = Instant::now();
