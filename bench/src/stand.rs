@@ -54,10 +54,24 @@ impl Stand {
         self.dir.join(self.made.to_string())
     }
 
-    /// A clone, to be made when it is awaited.
+    /// A clone, to be made when it is awaited, and warmed: nobody waits for it.
     pub fn clean(&mut self) -> impl Future<Output = Result<Clean, vm::Error>> + use<> {
+        self.prepare(CancellationToken::new())
+    }
+
+    /// The same for somebody who waits.
+    pub fn clean_now(&mut self) -> impl Future<Output = Result<Clean, vm::Error>> + use<> {
+        let wanted = CancellationToken::new();
+        wanted.cancel();
+        self.prepare(wanted)
+    }
+
+    fn prepare(
+        &mut self,
+        wanted: CancellationToken,
+    ) -> impl Future<Output = Result<Clean, vm::Error>> + use<> {
         let (template, dir, limit) = (self.template.clone(), self.folder(), self.limit);
-        async move { Clean::prepare(template, &dir, "bench", limit).await }
+        async move { Clean::prepare(template, &dir, "bench", limit, wanted).await }
     }
 
     /// What a table says of the machine.

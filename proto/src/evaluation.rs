@@ -301,7 +301,7 @@ pub struct Provenance {
 pub struct Reset {
     /// `template-clone` or `snapshot-load`.
     pub strategy: String,
-    /// From asking for the VM until it stood proved and warmed.
+    /// From asking for the VM until it stood proved, and warmed unless it was rushed.
     #[serde(rename = "ms", with = "millis")]
     #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub took: Duration,
@@ -313,4 +313,8 @@ pub struct Reset {
     pub nonce: String,
     /// Pages of its memory compared with the template before its first instruction.
     pub pages_checked: u32,
+    /// The job waited for it, so the scenario's warming was cut short: what it would have run once more,
+    /// the job ran for the first time. Under emulation that costs the job the time that it saved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rushed: bool,
 }

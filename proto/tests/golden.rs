@@ -114,6 +114,7 @@ fn evaluation() -> Evaluation {
                 hidden: Duration::ZERO,
                 nonce: "00ff".into(),
                 pages_checked: 256,
+                rushed: false,
             }),
             ..Provenance::default()
         },

@@ -11,14 +11,17 @@ use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::job::FunctionCall;
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::submission::Submission;
+use evalfleet_tests::machine::patience;
 use evalfleet_worker::vm::template::Timeouts;
 use evalfleet_worker::vm::{Clean, Error, Template, accelerator, effects};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("scenarios::setup_belongs_to_the_template", setup_belongs_to_the_template),
     ("scenarios::a_setup_that_fails_or_lasts_too_long_is_named", faulty_setups),
+    ("scenarios::warming_ends_where_a_job_waits", warming_ends_where_a_job_waits),
     ("scenarios::a_job_chooses_its_own", a_job_chooses_its_own),
 ];
 
@@ -32,6 +35,8 @@ pub(crate) const LONG: &[(&str, Test)] = &[
     ("scenarios::rust_tools", |yard| cases(yard, "rust")),
 ];
 
+/// Longer than a clone takes to be there, with some left.
+const WARMING_SECONDS: u64 = 6;
 const LIMITS: Timeouts = Timeouts { boot: Duration::from_secs(120), reset: Duration::from_secs(60) };
 
 fn scenario(setup: &[&str], setup_seconds: u64) -> Scenario {
@@ -64,7 +69,13 @@ fn setup_belongs_to_the_template(yard: &Yard) {
     let template = template(yard, &scenario(&setup, 60)).expect("a template");
     assert_ne!(template.digest(), yard.template().digest());
 
-    let clean = yard.wait(Clean::prepare(template.clone(), &yard.folder(), "scenario", LIMITS.reset));
+    let clean = yard.wait(Clean::prepare(
+        template.clone(),
+        &yard.folder(),
+        "scenario",
+        LIMITS.reset,
+        CancellationToken::new(),
+    ));
     let mut active = yard.wait(clean.expect("a clean VM").claim(LIMITS.reset)).expect("it wakes");
     let script = "cd repository && test ! -e /etc/hostname && grep one a && echo two > b && echo more >> a";
     yard.sh(&mut active, script).expect(0);
@@ -84,6 +95,38 @@ fn faulty_setups(yard: &Yard) {
     assert!(failing.contains("exit 3`") && failing.ends_with(": why"), "{failing}");
     let endless = template(yard, &scenario(&["sleep 600"], 1)).expect_err("it takes too long").to_string();
     assert!(endless.contains("`sh -c sleep 600` of the scenario trial did not end within 1 s"), "{endless}");
+}
+
+fn warming_ends_where_a_job_waits(yard: &Yard) {
+    let lasting = vec!["sleep".to_owned(), WARMING_SECONDS.to_string()];
+    let template = template(yard, &Scenario { rewarm: vec![lasting], ..scenario(&[], 60) });
+    let template = template.expect("a template");
+    // A job that waits from the beginning, one that comes while the clone warms, and none.
+    for (comes, rushed) in [(Some(0), true), (Some(WARMING_SECONDS / 2), true), (None, false)] {
+        let wanted = CancellationToken::new();
+        let clean = Clean::prepare(
+            template.clone(),
+            &yard.folder(),
+            "scenario",
+            LIMITS.reset * patience(),
+            wanted.clone(),
+        );
+        let clean = yard.wait(async {
+            let job = async {
+                let Some(seconds) = comes else { return std::future::pending().await };
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                wanted.cancel();
+                std::future::pending().await
+            };
+            tokio::select! { clean = clean => clean, () = job => unreachable!("it never ends") }
+        });
+        let clean = clean.expect("a clean VM");
+        assert_eq!(clean.proof().rushed, rushed, "a job after {comes:?} s");
+        let mut active = yard.wait(clean.claim(LIMITS.reset * patience())).expect("it wakes");
+        let left = "for it in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $it; done | grep -c '^sleep'";
+        yard.sh(&mut active, left).expect(1);
+        yard.wait(yard.stop(active).destroy()).expect("QEMU dies");
+    }
 }
 
 fn a_job_chooses_its_own(yard: &Yard) {

@@ -106,7 +106,13 @@ impl Yard {
     #[track_caller]
     pub(crate) fn clean(&self) -> Clean {
         let folder = self.folder();
-        let made = Clean::prepare(self.template.clone(), &folder, "yard", RESET * patience());
+        let made = Clean::prepare(
+            self.template.clone(),
+            &folder,
+            "yard",
+            RESET * patience(),
+            CancellationToken::new(),
+        );
         self.wait(made).expect("a clean VM")
     }
 

@@ -35,7 +35,8 @@ pub struct Scenario {
     #[serde(default)]
     pub warm: Vec<Vec<String>>,
     /// Run again in every clone before it is paused. A template keeps the guest's memory and not what an emulator has
-    /// translated, so this is worth its time only for programs that most jobs run.
+    /// translated, so this is worth its time only for programs that most jobs run. Nothing may depend on it: a clone
+    /// that a job waits for gets none of it, or no more.
     #[serde(default = "rewarm")]
     pub rewarm: Vec<Vec<String>>,
 }

@@ -289,6 +289,7 @@ impl Runner {
                 hidden: proof.took.saturating_sub(waited),
                 nonce: proof.nonce,
                 pages_checked: proof.pages_checked,
+                rushed: proof.rushed,
             },
         }))
     }

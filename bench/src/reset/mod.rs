@@ -104,10 +104,13 @@ impl Bench {
         }
         let stand = &mut self.stands[way.kind() as usize];
         let mut begun = Instant::now();
-        let clean = stand.clean().await?;
-        if way.is_ahead() {
+        let clean = if way.is_ahead() {
+            let clean = stand.clean().await?;
             begun = Instant::now();
-        }
+            clean
+        } else {
+            stand.clean_now().await?
+        };
         let mut active = clean.claim(stand.limit).await?;
         let next = (way == Way::SpareAtWork).then(|| tokio::spawn(stand.clean()));
         let (mut took, _) = stand::run(&mut active, &["true"], "/", begun).await?;

@@ -120,6 +120,8 @@ pub enum Event {
 pub enum Action {
     /// Make a VM; answer with `Made` or `Failed`.
     Make(VmId, Kind),
+    /// A job waits for what is being made: no more of its warming.
+    Rush(VmId),
     /// Put a spare away, once it is made if it is being made; answer with `Gone`.
     Destroy(VmId),
     /// Give the spare to the job; when its QEMU is gone, answer with `Ended`.
@@ -214,7 +216,8 @@ impl State {
         match &self.spare {
             Spare::Absent => {
                 let kind = claim.kind.clone();
-                self.make(kind, actions);
+                let vm = self.make(kind, actions);
+                actions.push(Action::Rush(vm));
             }
             Spare::Ready(vm, kind) if *kind == claim.kind => {
                 let vm = *vm;
@@ -239,11 +242,12 @@ impl State {
         }
     }
 
-    fn make(&mut self, kind: Kind, actions: &mut Vec<Action>) {
+    fn make(&mut self, kind: Kind, actions: &mut Vec<Action>) -> VmId {
         self.last += 1;
         let vm = VmId(self.last);
         self.spare = Spare::Making(vm, kind.clone());
         actions.push(Action::Make(vm, kind));
+        vm
     }
 }
 
@@ -259,6 +263,11 @@ pub fn step(mut state: State, event: Event, now: Instant) -> (State, Vec<Action>
         Event::Claimed(kind) => {
             let ready = matches!(&state.spare, Spare::Ready(_, of) if *of == kind) && state.active.is_none();
             state.counts.waits += u64::from(!ready);
+            if let Spare::Making(vm, of) = &state.spare
+                && *of == kind
+            {
+                actions.push(Action::Rush(*vm));
+            }
             state.wanted = Some(kind.clone());
             state.claim = Some(Claim { kind, since: now, failures: 0 });
         }

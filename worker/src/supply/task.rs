@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// How often a spare that waits is looked at.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -40,6 +41,8 @@ pub(super) struct Task {
     state: State,
     /// The spare, while it waits.
     ready: Option<(VmId, Box<Clean>)>,
+    /// Cancelled when a job waits for what is being made.
+    wanted: CancellationToken,
     /// Resolves when the active VM's QEMU is gone.
     active: Option<(VmId, oneshot::Receiver<()>)>,
     /// A spare that is to be put away as soon as it is made.
@@ -59,6 +62,7 @@ impl Task {
             board,
             state: State::default(),
             ready: None,
+            wanted: CancellationToken::new(),
             active: None,
             abandoned: None,
             work: JoinSet::new(),
@@ -168,16 +172,19 @@ impl Task {
         match action {
             Action::Make(vm, kind) => {
                 let (templates, limit) = (self.templates.clone(), self.limit);
+                self.wanted = CancellationToken::new();
+                let wanted = self.wanted.clone();
                 let run_dir = self.vms_dir.join(vm.0.to_string());
                 self.work.spawn(async move {
-                    let making =
-                        tokio::spawn(
-                            async move { Box::pin(templates.clone_of(&kind, &run_dir, limit)).await },
-                        );
+                    let making = tokio::spawn(async move {
+                        Box::pin(templates.clone_of(&kind, &run_dir, limit, wanted)).await
+                    });
                     let made = making.await.unwrap_or_else(|error| Err(Error::Qemu(error.to_string())));
                     Done::Made(vm, made.map(Box::new))
                 });
             }
+            // There is one at most that is being made.
+            Action::Rush(_) => self.wanted.cancel(),
             Action::Destroy(vm) => match self.ready.take() {
                 Some((_, clean)) => self.put_away(vm, clean),
                 None => self.abandoned = Some(vm),

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How many kinds a worker remembers; their files are shared and stay.
 const KINDS_MAX: usize = 16;
@@ -109,12 +110,14 @@ impl Templates {
     }
 
     /// Makes a clean VM. One that is not what its template is says that the template is not good: its files
-    /// are compared with what they were, and what is damaged is made anew for the next try.
+    /// are compared with what they were, and what is damaged is made anew for the next try. Once `wanted` is
+    /// cancelled a job waits for it.
     pub(super) async fn clone_of(
         &self,
         kind: &Kind,
         run_dir: &Path,
         limit: Duration,
+        wanted: CancellationToken,
     ) -> Result<Clean, Error> {
         let template = Box::pin(self.get(kind)).await?;
         let limit = if template.machine().strategy == Strategy::ColdBoot {
@@ -122,7 +125,7 @@ impl Templates {
         } else {
             limit
         };
-        let made = sound(Clean::prepare(template.clone(), run_dir, "job", limit).await).await;
+        let made = sound(Clean::prepare(template.clone(), run_dir, "job", limit, wanted).await).await;
         match &made {
             Ok(_) => {
                 self.open.lock().await.strikes = 0;

@@ -528,16 +528,37 @@ async fn feed(voice: &mut Voice, stdin: &[u8]) -> Result<(), Error> {
 
 /// Runs one of our own programs, whose output nobody reads.
 pub(super) async fn quick_run(agent: &mut Agent, run: Run, limit: Duration) -> Result<(), Error> {
+    quick_run_unless(agent, run, limit, &CancellationToken::new()).await.map(drop)
+}
+
+/// The same, but once `wanted` is cancelled it is not begun, or ended with all that it started. Tells
+/// whether it ran to its end.
+pub(super) async fn quick_run_unless(
+    agent: &mut Agent,
+    run: Run,
+    limit: Duration,
+    wanted: &CancellationToken,
+) -> Result<bool, Error> {
+    if wanted.is_cancelled() {
+        return Ok(false);
+    }
     let name = run.argv.join(" ");
     agent.voice.say_all(&[ToGuest::Run(run), ToGuest::StdinEnd]).await?;
     let ended = async {
-        let mut said = Vec::new();
+        let (mut said, mut killed) = (Vec::new(), false);
         loop {
-            let heard = agent.ear.hear().await?;
+            let heard = tokio::select! {
+                heard = agent.ear.hear() => heard?,
+                () = wanted.cancelled(), if !killed => {
+                    killed = true;
+                    agent.voice.say(&ToGuest::Kill).await?;
+                    continue;
+                }
+            };
             if let FromGuest::Exited(exited) = &heard
-                && exited.code == Some(0)
+                && (killed || exited.code == Some(0))
             {
-                return Ok(());
+                return Ok(!killed);
             }
             if let FromGuest::Output { data, .. } = &heard {
                 said.extend_from_slice(data);

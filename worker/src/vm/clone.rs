@@ -1,4 +1,6 @@
 //! A clean VM: cloned, loaded, proved, woken, warmed, paused. It waits for one job.
+//!
+//! Warming is for the time in which nobody waits: it ends where a job does.
 
 use super::active::{self, Active, Books};
 use super::agent::Agent;
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// How far the guest's clock may be off after it was set.
 const CLOCK_SLACK: Duration = Duration::from_secs(5);
@@ -28,6 +31,8 @@ pub struct ResetProof {
     pub pages_checked: u32,
     /// From asking for it until it was paused.
     pub took: Duration,
+    /// Whether its warming was cut short.
+    pub rushed: bool,
 }
 
 /// A VM that has run nothing of anybody's.
@@ -57,7 +62,8 @@ pub(super) struct Fresh {
 }
 
 impl Clean {
-    /// Makes a clean VM in the folder `run_dir`, which becomes its own.
+    /// Makes a clean VM in the folder `run_dir`, which becomes its own. Once `wanted` is cancelled a job
+    /// waits for it, and it is warmed no further.
     ///
     /// # Errors
     /// When it cannot be made or proved; it is destroyed then.
@@ -66,9 +72,10 @@ impl Clean {
         run_dir: &Path,
         name: &str,
         limit: Duration,
+        wanted: CancellationToken,
     ) -> Result<Self, Error> {
         let Fresh { process, qmp, agent, net, scratch, proof, books, touched: _ } =
-            Self::from_template(&template, run_dir, name, limit).await?;
+            Self::from_template(&template, run_dir, name, limit, wanted).await?;
         Ok(Self { process, qmp, agent, net, scratch, template, proof, books })
     }
 
@@ -77,8 +84,9 @@ impl Clean {
         run_dir: &Path,
         name: &str,
         limit: Duration,
+        wanted: CancellationToken,
     ) -> Result<Fresh, Error> {
-        timeout(limit, Fresh::make(template, run_dir, name, limit))
+        timeout(limit, Fresh::make(template, run_dir, name, limit, &wanted))
             .await
             .unwrap_or(Err(Error::TimedOut { what: "making a clean VM", seconds: limit.as_secs() }))
     }
@@ -141,7 +149,13 @@ impl Clean {
 }
 
 impl Fresh {
-    async fn make(template: &Template, run_dir: &Path, name: &str, limit: Duration) -> Result<Self, Error> {
+    async fn make(
+        template: &Template,
+        run_dir: &Path,
+        name: &str,
+        limit: Duration,
+        wanted: &CancellationToken,
+    ) -> Result<Self, Error> {
         let begun = Instant::now();
         std::fs::create_dir_all(run_dir).map_err(Error::host(format!("making {}", run_dir.display())))?;
         let scratch = run_dir.join("scratch.ext4");
@@ -155,19 +169,19 @@ impl Fresh {
         let first = hello(name.to_owned());
         let first = Hello { mac: Some(mac(&first.nonce)), ..first };
         greet(&mut agent, first).await?;
+        let mut rushed = false;
         for argv in &template.scenario().rewarm {
-            active::quick_run(
-                &mut agent,
-                Run { argv: argv.clone(), cwd: "/".to_owned(), ..Run::default() },
-                limit,
-            )
-            .await?;
+            let run = Run { argv: argv.clone(), cwd: "/".to_owned(), ..Run::default() };
+            rushed = !active::quick_run_unless(&mut agent, run, limit, wanted).await?;
+            if rushed {
+                break;
+            }
         }
         // Once more, so that nothing of the warming is under way in the agent when the guest is paused.
         let nonce = greet(&mut agent, hello(name.to_owned())).await?;
         qmp.stop().await?;
         let books = Books::read(&process, &qmp, &template.ram(), &scratch).await?;
-        let proof = ResetProof { nonce, pages_checked, took: begun.elapsed() };
+        let proof = ResetProof { nonce, pages_checked, took: begun.elapsed(), rushed };
         Ok(Self { process, qmp, agent, net, scratch, proof, books, touched })
     }
 

@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 const RAM: &str = "ram";
 const SCRATCH: &str = "scratch.ext4";
@@ -409,7 +410,8 @@ impl Template {
     async fn probe(&self, timeouts: Timeouts) -> Result<BTreeSet<u64>, Error> {
         let run_dir = self.dir.join("probe");
         let limit = PROBE_TIMEOUT.max(timeouts.boot);
-        let mut clean = Clean::from_template(self, &run_dir, "probe", limit).await?;
+        let nobody = CancellationToken::new();
+        let mut clean = Clean::from_template(self, &run_dir, "probe", limit, nobody).await?;
         let touched = clean.touched.take().unwrap_or_default();
         clean.destroy().await?;
         Ok(touched)

@@ -55,6 +55,10 @@ impl World {
                 };
                 self.vms.insert(vm, next);
             }
+            Action::Rush(vm) => {
+                assert!(self.waits, "nobody waits for {vm:?}");
+                assert_eq!(self.vms.get(&vm), Some(&Place::Making));
+            }
             Action::HandOver(vm, _) => {
                 assert!(self.waits, "nobody waits for {vm:?}");
                 assert!(!self.used.contains(&vm), "{vm:?} ran a job and is offered again");
