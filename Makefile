@@ -28,10 +28,10 @@ demo: build ## Run the main job end to end, on real parts, and stop what was sta
 test: build test-unit test-e2e ## Pass all tests: pure ones, then the whole on real parts.
 
 test-unit: ## Unit, property and golden tests: no broker, no VM.
-	$(CARGO) test --locked --workspace --exclude evalfleet-tests --quiet
+	$(CARGO) test --locked --workspace --quiet
 
 test-e2e: ## The whole on real RabbitMQ, QEMU and Datomic.
-	$(CARGO) test --locked --package evalfleet-tests -- --test-threads=1
+	$(CARGO) test --locked --workspace --test simulation --test vm --test whole -- --test-threads=1
 
 test-dashboard: build ## The dashboard in headless Chromium, and the API against its own description.
 	@tests/dashboard/run.sh
@@ -41,16 +41,16 @@ lab: build ## Try what needs KVM, cgroup v2 and systemd, in an emulated machine 
 	@tests/lab/lab.sh $(LAB)
 
 test-long: build ## What takes too long for every day: all images built twice, their scenarios in VMs, a pile of dead letters.
-	$(CARGO) test --locked --package evalfleet-images --test build -- --ignored --test-threads=1
-	$(CARGO) test --locked --package evalfleet-tests --test vm -- --ignored
-	$(CARGO) test --locked --package evalfleet-tests --test whole -- --ignored --nocapture
+	$(CARGO) test --locked --workspace --test build -- --ignored --test-threads=1
+	$(CARGO) test --locked --workspace --test vm -- --ignored
+	$(CARGO) test --locked --workspace --test whole -- --ignored --nocapture
 
 simulate: ## Play new schedules of the simulated delivery for SIMULATION_SECONDS (600); the first that fails names its seed.
-	EVALFLEET_SIMULATION_SECONDS=$(or $(SIMULATION_SECONDS),600) $(CARGO) test --locked --package evalfleet-tests --test simulation -- --nocapture nothing_is_lost
+	EVALFLEET_SIMULATION_SECONDS=$(or $(SIMULATION_SECONDS),600) $(CARGO) test --locked --workspace --test simulation -- --nocapture nothing_is_lost
 
 lint: ## Formatting and clippy, as changes are expected to pass them.
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --test simulation --test vm --test whole -- -D warnings
 
 fuzz: ## Fuzz what reads the bytes of VMs: FUZZ_SECONDS (600) for each target.
 	@tests/fuzz/run.sh

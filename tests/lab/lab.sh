@@ -53,7 +53,7 @@ root() {
 payload() {
     local tree=$WORK/payload trials_program
     say "building what is tried"
-    trials_program=$(cargo test --locked --package evalfleet-tests --test vm --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+    trials_program=$(cargo test --locked --workspace --test vm --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
     rm -rf "$tree"
     mkdir -p "$tree/checkout/target/debug/deps" "$tree/checkout/target/images" "$tree/checkout/target/x86_64-unknown-linux-gnu/guest"
     cp tests/lab/inside.sh "$tree/"

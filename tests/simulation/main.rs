@@ -58,7 +58,7 @@ fn must_be_sound(seed: u64) {
     let outcome = play(seed, Flaw::Nothing);
     assert!(
         outcome.breaches.is_empty(),
-        "schedule {seed}: {:#?}\nthe last of it:\n{}\nagain: EVALFLEET_SIMULATION_SEED={seed} cargo test -p evalfleet-tests --test simulation -- nothing_is_lost",
+        "schedule {seed}: {:#?}\nthe last of it:\n{}\nagain: EVALFLEET_SIMULATION_SEED={seed} cargo test --workspace --test simulation -- nothing_is_lost",
         outcome.breaches,
         outcome.tail
     );

@@ -1,6 +1,6 @@
 //! One VM at a time, on real QEMU: what a worker's own library does, without a broker.
 //!
-//! `cargo test -p evalfleet-tests --test vm -- NAME` runs the trials whose names contain NAME. Each area
+//! `cargo test --workspace --test vm -- NAME` runs the trials whose names contain NAME. Each area
 //! is a module with its own `ALL`; they share one template through [`yard::Yard`], but for [`foreign`],
 //! which has images of its own. Those of a `LONG` take minutes:
 //! `-- --ignored` runs them.

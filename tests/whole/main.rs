@@ -1,6 +1,6 @@
 //! The whole, on real parts. One machine is brought up; the trials share it, one after the other.
 //!
-//! `cargo test -p evalfleet-tests -- NAME` runs those whose names contain NAME; `--list` lists them,
+//! `cargo test --workspace --test whole -- NAME` runs those whose names contain NAME; `--list` lists them,
 //! `--ignored` runs the long ones.
 
 mod cancel;

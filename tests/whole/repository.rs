@@ -59,7 +59,7 @@ fn the_schemas_are_those_of_the_types() {
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             found == text,
-            "{name} is not what the types say: run EVALFLEET_BLESS=1 cargo test -p evalfleet-tests -- schemas"
+            "{name} is not what the types say: run EVALFLEET_BLESS=1 cargo test --workspace --test whole -- schemas"
         );
     }
 }
