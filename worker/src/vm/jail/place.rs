@@ -113,16 +113,17 @@ fn hand_down(dir: &Path) -> io::Result<Vec<String>> {
         .filter(|name| CONTROLLERS.contains(&name.as_str()))
         .collect();
     let handed = words("cgroup.subtree_control")?;
-    for name in wanted.iter().filter(|name| !handed.contains(name)) {
-        let ask = || fs::write(dir.join("cgroup.subtree_control"), format!("+{name}"));
-        match ask() {
-            // Processes are in it, and it is ours: they can sit one level below as well.
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_ours(dir) => {
-                move_down(dir)?;
-                ask()?;
-            }
-            other => other?,
+    let missing: Vec<_> =
+        wanted.iter().filter(|name| !handed.contains(name)).map(|name| format!("+{name}")).collect();
+    if !missing.is_empty() {
+        // Where processes are in it and it is ours, they can sit one level below as well. First: `cpu` and
+        // `pids` alone could be handed down past them, which makes the group one for threads, and `memory`
+        // impossible in it (EOPNOTSUPP).
+        if is_ours(dir) && !words("cgroup.procs")?.is_empty() {
+            move_down(dir)?;
         }
+        // All of them or none.
+        fs::write(dir.join("cgroup.subtree_control"), missing.join(" "))?;
     }
     // Whether groups can be made at all shows only when one is.
     let probe = dir.join(format!("evalfleet-probe.{}", process::id()));
