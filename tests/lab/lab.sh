@@ -55,6 +55,7 @@ payload() {
     say "building what is tried"
     trials_program=$(cargo test --locked --workspace --test vm --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
     rm -rf "$tree"
+    [ -n "$trials_program" ] || { say "the trials do not build"; return 1; }
     mkdir -p "$tree/checkout/target/debug/deps" "$tree/checkout/target/images" "$tree/checkout/target/x86_64-unknown-linux-gnu/guest"
     cp tests/lab/inside.sh "$tree/"
     printf 'CHECKOUT=%q\nONLY=%q\nTRIALS=%q\nLIMIT_SECONDS=%q\n' "$PWD" "$only" "$trials" "$LIMIT_SECONDS" > "$tree/settings"

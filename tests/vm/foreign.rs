@@ -160,7 +160,7 @@ fn own_tables() {
     // Another worker of this host, while the first one's spare has the user's port: both work, and the
     // second VM is clean of what the first one's job did, and is another.
     let mut second = Hand::new(settings, "second");
-    let look = "test ! -e /srv/d && test -e /etc/issue && head -c 16 /dev/urandom | od -An -tx1; date +%s; ls -l /proc/self/fd >&2; \
+    let look = "test ! -e /srv/d && test -e /etc/issue && head -c 16 /dev/urandom | od -An -tx1; date +%s; uname -n; cat /etc/machine-id; ls -l /proc/self/fd >&2; \
                 timeout 2 bash -c 'echo > /dev/tcp/10.0.2.2/22' 2>/dev/null && echo reached; exit 7";
     let clean = second.run("base", &["sh", "-c", look], json!({"user": "nobody", "cwd": "/"}));
     assert_eq!(
@@ -169,11 +169,15 @@ fn own_tables() {
         "{clean:?}"
     );
     let lines: Vec<&str> = clean.stdout.text.lines().collect();
-    assert_eq!(lines.len(), 2, "the first job's files are gone, and the host is not reached: {lines:?}");
+    assert_eq!(lines.len(), 4, "the first job's files are gone, and the host is not reached: {lines:?}");
     let clock: i64 = lines[1].parse().expect("a time");
     assert!((clock - evalfleet_proto::Timestamp::now().as_second()).abs() < 120);
     let other = first.run("base", &["sh", "-c", look], json!({"user": "nobody", "cwd": "/"}));
-    assert_ne!(other.stdout.text.lines().next(), Some(lines[0]), "two clones draw the same numbers");
+    let others: Vec<&str> = other.stdout.text.lines().collect();
+    for (what, at) in [("draw the same numbers", 0), ("have one name", 2), ("have one machine-id", 3)] {
+        assert_ne!(others[at], lines[at], "two clones {what}");
+    }
+    assert_eq!(lines[3].len(), 32, "a machine-id: {lines:?}");
     assert_ne!(
         other.provenance.reset.map(|reset| reset.nonce),
         clean.provenance.reset.map(|reset| reset.nonce)

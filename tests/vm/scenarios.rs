@@ -103,14 +103,9 @@ fn warming_ends_where_a_job_waits(yard: &Yard) {
     let template = template.expect("a template");
     // A job that waits from the beginning, one that comes while the clone warms, and none.
     for (comes, rushed) in [(Some(0), true), (Some(WARMING_SECONDS / 2), true), (None, false)] {
-        let wanted = CancellationToken::new();
-        let clean = Clean::prepare(
-            template.clone(),
-            &yard.folder(),
-            "scenario",
-            LIMITS.reset * patience(),
-            wanted.clone(),
-        );
+        let (folder, wanted) = (yard.folder(), CancellationToken::new());
+        let limit = LIMITS.reset * patience();
+        let clean = Clean::prepare(template.clone(), &folder, "scenario", limit, wanted.clone());
         let clean = yard.wait(async {
             let job = async {
                 let Some(seconds) = comes else { return std::future::pending().await };
@@ -122,7 +117,7 @@ fn warming_ends_where_a_job_waits(yard: &Yard) {
         });
         let clean = clean.expect("a clean VM");
         assert_eq!(clean.proof().rushed, rushed, "a job after {comes:?} s");
-        let mut active = yard.wait(clean.claim(LIMITS.reset * patience())).expect("it wakes");
+        let mut active = yard.wait(clean.claim(limit)).expect("it wakes");
         let left = "for it in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $it; done | grep -c '^sleep'";
         yard.sh(&mut active, left).expect(1);
         yard.wait(yard.stop(active).destroy()).expect("QEMU dies");

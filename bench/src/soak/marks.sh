@@ -23,8 +23,9 @@ while read -r module _; do
     modules="$modules $module"
 done < /proc/modules
 [ -z "$3" ] || [ "$modules" = "$3" ] || echo "found modules$modules"
-for stat in /proc/[0-9]*/stat; do
-    read -r _ name _ < "$stat" && [ "$name" = '(sleep)' ] && echo "found process $stat"
+# Not `stat`, which is twenty times as long: the shell makes a system call for each byte.
+for name in /proc/[0-9]*/comm; do
+    read -r comm < "$name" && [ "$comm" = sleep ] && echo "found process $name"
 done 2> /dev/null
 
 echo "$1" > "/workspace/mark-$1"

@@ -73,13 +73,13 @@ async fn obey(hands: &Hands, ear: &mut Ear, voice: &mut Voice, message: ToGuest)
     }
 }
 
-/// Wakes the guest: its clock, its randomness, its nonce.
+/// Wakes the guest: its clock, its randomness, its identity, its nonce.
 async fn greet(hands: &Hands, voice: &mut Voice, hello: &Hello) -> Result<(), Error> {
     hands.set_time().await;
     // The way in may have taken seconds since the greeting was written.
     let now = now_ns();
     let clock = format!("{}.{:09}", now / 1_000_000_000, now % 1_000_000_000);
-    let arguments = [clock, hex::encode(&hello.entropy), hello.nonce.clone()];
+    let arguments = [clock, hex::encode(&hello.entropy), hello.nonce.clone(), hello.hostname.clone()];
     let said = hands.must(script::GREET, &arguments).await?;
     let mut awake = awake(&said, hands.channel().as_str());
     awake.clock_ns = as_if_at(hello.clock_ns, awake.clock_ns, now_ns());

@@ -25,13 +25,21 @@ command -v systemctl >/dev/null 2>&1 && $t systemctl is-system-running --wait >/
 exit 0";
 
 /// Sets the clock (`$1`, seconds) and feeds the kernel randomness (`$2`); tells the time, fresh random
-/// bytes and the nonce (`$3`). Without a program to force it, the kernel takes what it was fed in its own
+/// bytes and the nonce (`$3`). The clone takes its own name (`$4`) and machine-id(5), both in memory alone,
+/// so that neither is an effect of a job. Without a program to force it, the kernel takes what it was fed in its own
 /// time, or when the machine tells it that it was cloned (vmgenid).
 pub(super) const GREET: &str = "\
 date -u -s \"@$1\" >/dev/null 2>&1 || echo 'error: the clock cannot be set'
 printf %s \"$2\" > /dev/urandom
 perl -e 'open F,\">\",\"/dev/urandom\" or exit 1; ioctl F,0x5207,0 or exit 1' 2>/dev/null ||
   python3 -c 'import fcntl; fcntl.ioctl(open(\"/dev/urandom\",\"w\"),0x5207)' 2>/dev/null
+echo \"$4\" > /proc/sys/kernel/hostname || echo 'error: the hostname cannot be set'
+if [ -f /etc/machine-id ]; then
+  id=/run/evalfleet/machine-id; mkdir -p /run/evalfleet
+  head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \\n' > $id && echo >> $id && chmod 444 $id
+  grep -q ' /etc/machine-id ' /proc/self/mounts || mount --bind $id /etc/machine-id ||
+    echo 'error: the machine-id cannot be set'
+fi
 echo \"clock: $(date +%s%N)\"
 echo \"random: $(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \\n')\"
 echo \"nonce: $3\"";
