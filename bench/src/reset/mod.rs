@@ -47,6 +47,8 @@ pub async fn measure(
     let spare = idle_spare(&mut stands[0]).await?;
     let mut few = Kind::Clone.settings(settings);
     few.qemu.translations_max = FEW;
+    // With so few, everything is translated again and again: how long that takes is no matter here.
+    few.qemu.reset_timeout *= 4;
     let small_spare = idle_spare(&mut Box::pin(Stand::raise(&few, "few")).await?).await?;
     let limits = Timeouts { boot: settings.qemu.boot_timeout, reset: settings.qemu.reset_timeout };
     let folder = stands[0].folder();
