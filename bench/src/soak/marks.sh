@@ -23,7 +23,7 @@ while read -r module _; do
     modules="$modules $module"
 done < /proc/modules
 [ -z "$3" ] || [ "$modules" = "$3" ] || echo "found modules$modules"
-# Not `stat`, which is twenty times as long: the shell makes a system call for each byte.
+# Not `stat`, which is far longer: the shell makes a system call for each byte.
 for name in /proc/[0-9]*/comm; do
     read -r comm < "$name" && [ "$comm" = sleep ] && echo "found process $name"
 done 2> /dev/null

@@ -37,7 +37,7 @@ echo \"$4\" > /proc/sys/kernel/hostname || echo 'error: the hostname cannot be s
 if [ -f /etc/machine-id ]; then
   id=/run/evalfleet/machine-id; mkdir -p /run/evalfleet
   head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \\n' > $id && echo >> $id && chmod 444 $id
-  grep -q ' /etc/machine-id ' /proc/self/mounts || mount --bind $id /etc/machine-id ||
+  [ \"$(cat /etc/machine-id)\" = \"$(cat $id)\" ] || mount --bind $id /etc/machine-id ||
     echo 'error: the machine-id cannot be set'
 fi
 echo \"clock: $(date +%s%N)\"
