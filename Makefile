@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard simulate lab lint fuzz bench bench-analytics soak clean
+.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard simulate lab lint fuzz bench bench-analytics soak crash clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -75,6 +75,12 @@ soak: build ## Ten thousand resets, each job looking for what all before it left
 	$(CARGO) build --locked --release --package evalfleet-worker --bins
 	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench -- soak > target/soak.txt
 	mv target/soak.txt bench/results/soak.txt
+
+crash: build ## Kill every part of a real cluster while 10,000 jobs flow: with the host's RabbitMQ, and with 4.x. CRASH=… for less.
+	tests/crash/rabbitmq.sh target/rabbitmq-4
+	$(CARGO) test --locked --workspace --test crash -- run $(CRASH) > target/crash.txt
+	$(CARGO) test --locked --workspace --test crash -- run --rabbitmq target/rabbitmq-4 $(CRASH) >> target/crash.txt
+	mv target/crash.txt bench/results/crash.txt
 
 clean: ## Remove what was built; state directories stay.
 	$(CARGO) clean

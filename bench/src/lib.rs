@@ -1,10 +1,10 @@
 //! What evalfleet costs, measured on the machine at hand.
 //!
 //! [`reset`] compares ways to a clean VM, interleaved in one run; [`pace`] is how many jobs go one after the
-//! other; [`queue`] times jobs without a VM; [`stream`] is output on its way;
+//! other; [`queue`] times jobs without a VM; [`submit`] is how fast they are submitted; [`stream`] is output on its way;
 //! [`soak`] runs thousands of jobs that look for each other's marks;
 //! [`effects`] is how long a job's effects take to be known.
-//! Both give a [`report::Report`]: numbers with the [`host::Host`] they were taken on, as a table or as
+//! All give a [`report::Report`]: numbers with the [`host::Host`] they were taken on, as a table or as
 //! JSON. Nothing here passes or fails by a time.
 
 pub mod effects;
@@ -14,7 +14,9 @@ pub mod reset;
 pub mod soak;
 pub mod stand;
 pub mod stream;
+pub mod submit;
 
+mod broker;
 pub mod host;
 pub mod report;
 pub mod series;

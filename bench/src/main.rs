@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use evalfleet_bench::report::Report;
 use evalfleet_bench::soak::Plan;
-use evalfleet_bench::{effects, pace, queue, reset, soak, stream};
+use evalfleet_bench::{effects, pace, queue, reset, soak, stream, submit};
 use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, logging, shutdown};
 use std::path::{Path, PathBuf};
@@ -78,15 +78,25 @@ enum What {
         #[arg(long, default_value_t = 32)]
         window: usize,
     },
+    /// Jobs submitted and confirmed a second, beside the AMQP library alone, on a RabbitMQ of its own.
+    Submit {
+        /// Jobs of a round.
+        #[arg(long, default_value_t = 5_000)]
+        messages: usize,
+        /// Rounds that count.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
 }
 
 /// What is measured if nothing is said, and the files of its tables.
-const EVERYTHING: [(&str, What); 5] = [
+const EVERYTHING: [(&str, What); 6] = [
     ("reset.txt", What::Reset { runs: 15 }),
     ("pace.txt", What::Pace { blocks: 5 }),
     ("stream.txt", What::Stream { runs: 5 }),
     ("effects.txt", What::Effects { runs: 15 }),
     ("queue.txt", What::Queue { jobs: 300, window: 32 }),
+    ("submit.txt", What::Submit { messages: 5_000, rounds: 5 }),
 ];
 
 #[tokio::main]
@@ -130,6 +140,9 @@ async fn measure(
         }
         What::Queue { jobs, window } => {
             Box::pin(queue::measure(jobs, window, interrupted)).await.context("measuring the queue")
+        }
+        What::Submit { messages, rounds } => {
+            Box::pin(submit::measure(messages, rounds, interrupted)).await.context("measuring submissions")
         }
     }
 }

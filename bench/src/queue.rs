@@ -3,29 +3,26 @@
 //! Everything a job's way has is there: durable queues, confirms both ways, the job settled only after
 //! its result is confirmed. What is not there is the work.
 
+use crate::broker::on_broker;
 use crate::host::Host;
 use crate::report::{Figure, Report, Row};
 use crate::series::Series;
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use evalfleet::client::Client;
-use evalfleet::machine::{Kind, Machine, Order, State, Stop, Upped, run_here};
 use evalfleet_broker::{Confirmed, Options, Session};
 use evalfleet_proto::envelope::{Envelope, MessageType};
-use evalfleet_proto::evaluation::{Evaluation, Metrics, Output, Provenance, Timings};
+use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::job::Job;
 use evalfleet_proto::status::Status;
 use evalfleet_proto::submission::Submission;
-use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
-use evalfleet_service::settings::{ENDPOINTS_FILE, Layers, Settings};
+use evalfleet_proto::{Timestamp, topology, wire};
+use evalfleet_service::settings::Settings;
 use futures::{StreamExt as _, TryStreamExt as _};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Jobs before those that count.
 const UNCOUNTED: usize = 30;
-/// How long the broker may take to start.
-const START: Duration = Duration::from_secs(180);
 
 /// Measures `jobs` one at a time, and as many again with `window` under way at once.
 ///
@@ -33,35 +30,10 @@ const START: Duration = Duration::from_secs(180);
 /// When there is no RabbitMQ, a job is not answered, or it is interrupted.
 pub async fn measure(jobs: usize, window: usize, interrupted: &CancellationToken) -> anyhow::Result<Report> {
     let host = Host::look();
-    let dir = tempfile::tempdir()?;
-    let stop = Stop::default();
-    let (settings, order) =
-        (settings_of(dir.path(), None)?, Order { workers: 0, only: vec![Kind::Broker], config: None });
-    let supervised = run_here(&settings, &order, stop.clone(), |news| tracing::info!("{news}"));
-    let mut supervised = std::pin::pin!(supervised);
-    let measured = tokio::select! {
-        ended = &mut supervised => return Err(early(ended)),
-        () = interrupted.cancelled() => Err(anyhow::anyhow!("interrupted")),
-        measured = Box::pin(on_broker(dir.path(), host, jobs, window)) => measured,
-    };
-    stop.drain.cancel();
-    supervised.await?;
-    measured
+    on_broker(interrupted, async |settings| Box::pin(timed(settings, host, jobs, window)).await).await
 }
 
-/// Why the broker is gone before it was told to go.
-fn early(ended: Result<Upped, evalfleet::machine::Error>) -> anyhow::Error {
-    ended.map_or_else(anyhow::Error::from, |_| anyhow::anyhow!("the broker's supervisor ended early"))
-}
-
-fn settings_of(dir: &Path, endpoints: Option<String>) -> anyhow::Result<Settings> {
-    let environment = vec![("EVALFLEET_STATE__DIR".to_owned(), dir.display().to_string())];
-    Ok(Settings::from_layers(&Layers { endpoints, file: None, environment })?)
-}
-
-async fn on_broker(dir: &Path, host: Host, jobs: usize, window: usize) -> anyhow::Result<Report> {
-    tokio::time::timeout(START, ready(dir)).await.context("the broker does not start")??;
-    let settings = settings_of(dir, Some(std::fs::read_to_string(dir.join(ENDPOINTS_FILE))?))?;
+async fn timed(settings: Settings, host: Host, jobs: usize, window: usize) -> anyhow::Result<Report> {
     let done = CancellationToken::new();
     let worker = tokio::spawn(serve(settings.clone(), done.clone()));
     let client = Client::connect(&settings).await?;
@@ -91,7 +63,6 @@ async fn on_broker(dir: &Path, host: Host, jobs: usize, window: usize) -> anyhow
         ]
         .into(),
         times: vec![
-            Row { what: "submit to: the inbox hears of it", milliseconds: steps.heard_of.summary() },
             Row { what: "submit to: the broker confirmed it", milliseconds: steps.confirmed.summary() },
             Row { what: "submit to: its result", milliseconds: answered.clone() },
         ],
@@ -102,36 +73,18 @@ async fn on_broker(dir: &Path, host: Host, jobs: usize, window: usize) -> anyhow
     })
 }
 
-async fn ready(dir: &Path) -> anyhow::Result<()> {
-    loop {
-        let parts = Machine::read(dir).map(|machine| machine.parts).unwrap_or_default();
-        if let Some(part) = parts.iter().find(|part| part.state == State::Failed) {
-            bail!("{} does not start", part.name);
-        }
-        if !parts.is_empty() && parts.iter().all(|part| part.state == State::Ready) {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// Times from the beginning of a submission to the end of each of its steps.
 #[derive(Default)]
 struct Steps {
-    heard_of: Series,
     confirmed: Series,
     answered: Series,
 }
 
-/// Submits as [`Client::submit`] does, step by step.
 async fn one_at_a_time(client: &Client, jobs: usize) -> anyhow::Result<Steps> {
     let mut steps = Steps::default();
     for _ in 0..jobs {
         let begun = Instant::now();
-        let job = client.prepare(Submission::command(["true"]))?;
-        let pending = client.hear_of(job.id, job.limits.wall).await?;
-        steps.heard_of.push(begun.elapsed());
-        client.enqueue_job(&job).await?;
+        let pending = client.submit(Submission::command(["true"])).await?;
         steps.confirmed.push(begun.elapsed());
         pending.wait().await?;
         steps.answered.push(begun.elapsed());
@@ -159,8 +112,8 @@ async fn serve(settings: Settings, done: CancellationToken) -> anyhow::Result<()
             () = done.cancelled() => break,
         };
         let job = wire::decode_job(&delivery.body)?;
-        let (id, body) = (job.id, wire::encode(&passed(job)));
-        let envelope = Envelope::new(MessageType::Result, id, Timestamp::now());
+        let (id, body) = (job.id, wire::encode(&passed(&job)));
+        let envelope = Envelope::new(MessageType::Result, id, Timestamp::now()).for_inbox(delivery.inbox());
         let proof = session.publish(topology::RESULTS, &topology::job_key(id), &envelope, &body).await?;
         delivery.settle(&proof).await?;
     }
@@ -168,38 +121,9 @@ async fn serve(settings: Settings, done: CancellationToken) -> anyhow::Result<()
     Ok(())
 }
 
-fn passed(job: Job) -> Evaluation {
-    let now = Timestamp::now();
+fn passed(job: &Job) -> Evaluation {
     Evaluation {
-        schema: SCHEMA_VERSION,
-        id: job.id,
-        kind: job.task.kind().to_owned(),
-        batch: job.batch,
-        status: Status::Passed,
-        cause: None,
-        evidence: Vec::new(),
-        warnings: Vec::new(),
-        success_rate: Some(1.0),
-        calls: Vec::new(),
         exit_code: Some(0),
-        signal: None,
-        stdout: Output::default(),
-        stderr: Output::default(),
-        effects: Vec::new(),
-        effects_omitted: 0,
-        network: Vec::new(),
-        network_omitted: 0,
-        processes_left: 0,
-        processes_left_names: Vec::new(),
-        artifacts: Vec::new(),
-        metrics: Metrics::default(),
-        timings: Timings::default(),
-        provenance: Provenance::default(),
-        labels: job.labels,
-        replay_of: job.replay_of,
-        attempts: Vec::new(),
-        submitted: job.submitted,
-        started: now,
-        finished: now,
+        ..Evaluation::of_job(job, Timestamp::now(), (Status::Passed, None), Vec::new())
     }
 }

@@ -51,6 +51,19 @@ impl Display for Report {
             writeln!(f, "  {name}: {value}")?;
         }
         writeln!(f)?;
+        if !self.times.is_empty() {
+            self.write_times(f)?;
+        }
+        for figure in &self.figures {
+            let line = format!("{}: {:.1} {}", figure.what, figure.value, figure.unit);
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn write_times(&self, f: &mut Formatter<'_>) -> Result {
         let wide = self.times.iter().map(|row| row.what.len()).max().unwrap_or(0);
         let heads = ["min", "median", "p90", "p99", "max", "n"].map(|head| format!("{head:>9}")).join("");
         writeln!(f, "{:<wide$}{heads}", "milliseconds")?;
@@ -59,11 +72,6 @@ impl Display for Report {
             let numbers = numbers.map(|number| format!("{number:>9.1}")).join("");
             writeln!(f, "{what:<wide$}{numbers}{:>9}", time.values.len())?;
         }
-        writeln!(f)?;
-        for figure in &self.figures {
-            let line = format!("{}: {:.1} {}", figure.what, figure.value, figure.unit);
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+        writeln!(f)
     }
 }

@@ -3,7 +3,7 @@
 //! Every option is spelled out, since the library's defaults lose messages: its queues are not durable,
 //! and its `nack` does not requeue.
 
-use crate::options::without_password;
+use crate::options::{Tls, without_password};
 use crate::transport::{Answer, Channel, Dial, Handle, Incoming, Reply, Source, Start, Transport};
 use crate::{Error, Options, convert};
 use evalfleet_proto::envelope::Envelope;
@@ -14,8 +14,10 @@ use lapin::options::{
     BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     QueueDeleteOptions,
 };
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Confirmation, Connection, ConnectionProperties};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +28,8 @@ pub struct Amqp;
 impl Dial for Amqp {
     fn connect<'a>(&'a self, url: &'a str, options: &'a Options) -> Answer<'a, Arc<dyn Transport>> {
         Box::pin(async move {
-            match connect(url, options).await {
+            let tls = tls(&options.tls)?;
+            match connect(url, options, tls).await {
                 Ok(connected) => Ok(Arc::new(connected) as Arc<dyn Transport>),
                 Err(error) if is_refusal(&error) => Err(Error::Denied { node: without_password(url) }),
                 Err(error) => Err(failed(error)),
@@ -35,11 +38,29 @@ impl Dial for Amqp {
     }
 }
 
-async fn connect(url: &str, options: &Options) -> lapin::Result<Connected> {
+/// Reads what TLS needs; nothing is read that is not named.
+fn tls(files: &Tls) -> Result<OwnedTLSConfig, Error> {
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| Error::File { path: path.display().to_string(), reason: error.to_string() })
+    };
+    let cert_chain = files.ca.as_deref().map(read).transpose()?;
+    let identity = match &files.identity {
+        Some((pem, key)) => Some(OwnedIdentity::PKCS8 { pem: read(pem)?, key: read(key)? }),
+        None => None,
+    };
+    Ok(OwnedTLSConfig {
+        identity,
+        cert_chain: cert_chain.map(|pem| String::from_utf8_lossy(&pem).into_owned()),
+    })
+}
+
+async fn connect(url: &str, options: &Options, tls: OwnedTLSConfig) -> lapin::Result<Connected> {
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}heartbeat={}", options.heartbeat.as_secs().max(1));
     let properties = ConnectionProperties::default().with_connection_name(options.name.as_str().into());
-    let connection = Connection::connect(&url, properties).await?;
+    let runtime = lapin::runtime::default_runtime()?;
+    let connection = Connection::connect_with_config(&url, properties, tls, runtime).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions { nowait: false }).await?;
     Ok(Connected { connection, channel })

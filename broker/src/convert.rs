@@ -4,6 +4,7 @@
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::envelope::{CONTENT_TYPE, Envelope, Headers, MessageType};
 use evalfleet_proto::ids::JobId;
+use evalfleet_proto::topology::INBOX_PREFIX;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
@@ -18,15 +19,24 @@ pub(crate) fn properties(envelope: &Envelope) -> BasicProperties {
         .with_priority(envelope.priority)
         .with_timestamp(u64::try_from(envelope.timestamp.as_second()).unwrap_or(0))
         .with_app_id("evalfleet".into())
-        .with_headers(headers(&envelope.headers));
+        .with_headers(headers(envelope));
     if let Some(batch) = &envelope.batch {
         properties = properties.with_correlation_id(batch.as_str().into());
+    }
+    if let (MessageType::Job, Some(inbox)) = (envelope.kind, &envelope.inbox) {
+        properties = properties.with_reply_to(inbox.as_str().into());
     }
     properties
 }
 
-fn headers(headers: &Headers) -> FieldTable {
+fn headers(envelope: &Envelope) -> FieldTable {
+    let headers = &envelope.headers;
     let mut table = FieldTable::default();
+    if let (MessageType::Result | MessageType::Event, Some(inbox)) = (envelope.kind, &envelope.inbox) {
+        // A further routing key, which nobody sees who gets the message.
+        let keys = vec![AMQPValue::LongString(inbox.as_str().into())];
+        table.insert("BCC".into(), AMQPValue::FieldArray(keys.into()));
+    }
     let mut text = |name: &'static str, value: Option<String>| {
         if let Some(value) = value {
             table.insert(name.into(), AMQPValue::LongString(value.into()));
@@ -62,6 +72,7 @@ pub(crate) fn envelope(properties: &BasicProperties) -> Option<Envelope> {
         batch: properties.correlation_id().as_ref().map(|id| id.as_str().to_owned()),
         priority: properties.priority().unwrap_or(0),
         timestamp: seconds.and_then(|at| Timestamp::from_second(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH),
+        inbox: inbox(properties),
         headers: Headers {
             schema: number(table, "schema").and_then(|n| u16::try_from(n).ok()).unwrap_or(0),
             attempt: number(table, "attempt").unwrap_or(1),
@@ -76,6 +87,12 @@ pub(crate) fn envelope(properties: &BasicProperties) -> Option<Envelope> {
             replay_of: text(table, "replay_of").and_then(|id| id.parse().ok()),
         },
     })
+}
+
+/// Where an answer is asked for. Only to clients' inboxes: whoever may submit jobs must not reach other queues.
+fn inbox(properties: &BasicProperties) -> Option<String> {
+    let inbox = properties.reply_to().as_ref()?.as_str();
+    inbox.starts_with(INBOX_PREFIX).then(|| inbox.to_owned())
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign type is as good as no header")]
@@ -111,7 +128,19 @@ mod tests {
         sent.headers.lane = Some("urgent".parse().unwrap());
         sent.headers.last_error = Some("the VM died".to_owned());
         sent.headers.replay_of = Some(JobId::fresh());
+        sent.inbox = Some("eval.client.one".to_owned());
         assert_eq!(envelope(&properties(&sent)), Some(sent));
+    }
+
+    #[test]
+    fn an_answer_goes_to_inboxes_alone() {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let of = |kind, inbox| Envelope::new(kind, JobId::fresh(), now).for_inbox(Some(inbox));
+        let asked = properties(&of(MessageType::Job, "eval.results.recorder"));
+        assert_eq!(envelope(&asked).unwrap().inbox, None);
+        let told = properties(&of(MessageType::Result, "eval.client.one"));
+        let keys = told.headers().as_ref().unwrap().inner()["BCC"].as_array().unwrap().as_slice().to_vec();
+        assert_eq!((keys, told.reply_to()), (vec![AMQPValue::LongString("eval.client.one".into())], &None));
     }
 
     #[test]

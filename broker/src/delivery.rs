@@ -42,6 +42,11 @@ impl<P> Delivery<P> {
         }
     }
 
+    /// The inbox of the client that waits for what this message is about.
+    pub fn inbox(&self) -> Option<&str> {
+        self.envelope.as_ref()?.inbox.as_deref()
+    }
+
     /// Tells the broker to forget the message, on the strength of `proof`.
     ///
     /// # Errors

@@ -19,6 +19,14 @@ pub enum Error {
         /// The node.
         node: String,
     },
+    /// A file that TLS needs cannot be read.
+    #[error("{path} cannot be read: {reason}. See broker.ca_file, broker.cert_file and broker.key_file")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// An exchange or a queue is missing.
     #[error(
         "RabbitMQ lacks {what}: declare the topology with `evalfleet up`, or with the definitions in deploy/"
@@ -63,7 +71,7 @@ impl Error {
             Self::Unreachable { .. } | Self::Broken(_) | Self::Unconfirmed { .. } | Self::Refused { .. } => {
                 true
             }
-            Self::Denied { .. } | Self::Missing { .. } | Self::TooLarge { .. } => false,
+            Self::Denied { .. } | Self::File { .. } | Self::Missing { .. } | Self::TooLarge { .. } => false,
         }
     }
 

@@ -36,6 +36,14 @@ impl Inbox {
         Ok(Self { name: name.to_owned(), channel, consumer })
     }
 
+    /// Hears on `exchange`, from now on, of every job that was published with this inbox in its envelope.
+    ///
+    /// # Errors
+    /// When the exchange is missing or the connection breaks.
+    pub async fn hear_answers(&self, exchange: &str) -> Result<(), Error> {
+        self.channel.bind(&self.name, exchange, &self.name).await
+    }
+
     /// Hears of job `id` on `exchange` from now on: ask before the job is published.
     ///
     /// # Errors

@@ -32,5 +32,5 @@ pub use error::Error;
 pub use inbox::Inbox;
 pub use link::Link;
 pub use log::{Entry, Log};
-pub use options::Options;
+pub use options::{Options, Tls};
 pub use session::{Browser, Confirmed, Session};

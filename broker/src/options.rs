@@ -1,6 +1,7 @@
 //! How to reach the broker.
 
 use evalfleet_service::settings;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How to reach the broker, and how long to wait for it.
@@ -8,6 +9,8 @@ use std::time::Duration;
 pub struct Options {
     /// Nodes, tried in turn.
     pub urls: Vec<String>,
+    /// For nodes that are reached by TLS.
+    pub tls: Tls,
     /// AMQP heartbeat.
     pub heartbeat: Duration,
     /// Limit on making a connection.
@@ -16,6 +19,19 @@ pub struct Options {
     pub confirm_timeout: Duration,
     /// What the broker shows of us.
     pub name: String,
+}
+
+/// Files in PEM that a connection by TLS is made with. They are read for each, so that what is renewed counts.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// The certificates that are trusted; those that the host trusts when missing.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+fn named(path: &Path) -> Option<PathBuf> {
+    Some(path.to_owned()).filter(|path| !path.as_os_str().is_empty())
 }
 
 impl std::fmt::Debug for Options {
@@ -32,6 +48,10 @@ impl Options {
     pub fn new(settings: &settings::Broker, name: impl Into<String>) -> Self {
         Self {
             urls: settings.urls.clone(),
+            tls: Tls {
+                ca: named(&settings.ca_file),
+                identity: named(&settings.cert_file).zip(named(&settings.key_file)),
+            },
             heartbeat: settings.heartbeat,
             connect_timeout: settings.connect_timeout,
             confirm_timeout: settings.confirm_timeout,

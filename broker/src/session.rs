@@ -9,7 +9,7 @@ use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::wire::BODY_BYTES_MAX;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -56,6 +56,8 @@ pub struct Session {
     transport: Arc<dyn Transport>,
     node: String,
     confirm_timeout: Duration,
+    /// The channel on which messages are taken one by one, while nobody waits for an answer on it.
+    taker: Mutex<Option<Arc<dyn Channel>>>,
 }
 
 impl Session {
@@ -77,9 +79,10 @@ impl Session {
             match timeout(options.connect_timeout, dial.connect(url, options)).await {
                 Ok(Ok(transport)) => {
                     let node = without_password(url);
-                    return Ok(Self { transport, node, confirm_timeout: options.confirm_timeout });
+                    let confirm_timeout = options.confirm_timeout;
+                    return Ok(Self { transport, node, confirm_timeout, taker: Mutex::default() });
                 }
-                Ok(Err(error @ Error::Denied { .. })) => return Err(error),
+                Ok(Err(error @ (Error::Denied { .. } | Error::File { .. }))) => return Err(error),
                 Ok(Err(error)) => reason = error.to_string(),
                 Err(_) => reason = format!("no answer within {} s", options.connect_timeout.as_secs()),
             }
@@ -170,18 +173,34 @@ impl Session {
     /// # Errors
     /// When a queue is missing or the connection broke.
     pub async fn next_of<P>(&self, queues: &[String]) -> Result<Delivery<P>, Error> {
-        for queue in queues {
-            if let Some(delivery) = self.take(queue, 1).await?.pop() {
-                return Ok(delivery);
-            }
+        if let Some(delivery) = self.first_of(queues).await? {
+            return Ok(delivery);
         }
-        let mut consumers = Vec::new();
-        for queue in queues {
-            consumers.push(self.consume::<P>(queue, 1).await?);
-        }
+        let consumers = queues.iter().map(|queue| self.consume::<P>(queue, 1));
+        let mut consumers = futures::future::try_join_all(consumers).await?;
         let waits = consumers.iter_mut().map(|consumer| Box::pin(consumer.next()));
         let (first, _, _) = futures::future::select_all(waits).await;
         first
+    }
+
+    /// Takes one message out of the first of `queues` that has one.
+    async fn first_of<P>(&self, queues: &[String]) -> Result<Option<Delivery<P>>, Error> {
+        // Put back only when all its answers are in: when this is given up on the way, the channel closes, and
+        // what it was handed goes back.
+        let kept = self.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let channel = match kept {
+            Some(channel) => channel,
+            None => self.open_channel().await?,
+        };
+        let mut taken = None;
+        for queue in queues {
+            taken = channel.get(queue).await?;
+            if taken.is_some() {
+                break;
+            }
+        }
+        *self.taker.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
+        Ok(taken.map(Delivery::new))
     }
 
     /// Counts the messages of `queue` that wait, and its consumers.

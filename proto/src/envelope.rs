@@ -59,6 +59,9 @@ pub struct Envelope {
     pub priority: u8,
     /// `timestamp`, whole seconds.
     pub timestamp: Timestamp,
+    /// The inbox of a client that waits for the job: a job's message asks for an answer there (`reply_to`),
+    /// results and events go there, too (`BCC`). Its name begins with [`crate::topology::INBOX_PREFIX`].
+    pub inbox: Option<String>,
     /// The headers.
     pub headers: Headers,
 }
@@ -114,7 +117,13 @@ pub const HEADER_TEXT_MAX: usize = 512;
 impl Envelope {
     /// The envelope of a message about job `id`, with no more than that in it.
     pub fn new(kind: MessageType, id: JobId, now: Timestamp) -> Self {
-        Self { id, kind, batch: None, priority: 0, timestamp: now, headers: Headers::default() }
+        Self { id, kind, batch: None, priority: 0, timestamp: now, inbox: None, headers: Headers::default() }
+    }
+
+    /// The same, for the client that has this inbox.
+    #[must_use]
+    pub fn for_inbox(self, inbox: Option<&str>) -> Self {
+        Self { inbox: inbox.map(str::to_owned), ..self }
     }
 
     /// The envelope of a dead letter.
@@ -135,6 +144,7 @@ impl Envelope {
             batch: job.batch.as_ref().map(ToString::to_string),
             priority: job.priority,
             timestamp: now,
+            inbox: None,
             headers: Headers {
                 attempt: job.attempt(),
                 max_attempts,

@@ -2,7 +2,7 @@
 
 use crate::effect::Effect;
 use crate::ids::{BatchId, JobId, Sha256};
-use crate::job::Attempt;
+use crate::job::{Attempt, Job};
 use crate::network::Contact;
 use crate::status::{Cause, Status};
 use crate::units::millis;
@@ -98,6 +98,73 @@ fn none(count: &u64) -> bool {
 }
 
 impl Evaluation {
+    /// A report of `kind` that says how it `ended` and on what `evidence`, and nothing else.
+    pub fn blank(
+        id: JobId,
+        kind: &str,
+        (status, cause): (Status, Option<Cause>),
+        evidence: Vec<Evidence>,
+        submitted: Timestamp,
+    ) -> Self {
+        Self {
+            schema: crate::SCHEMA_VERSION,
+            id,
+            kind: kind.to_owned(),
+            batch: None,
+            status,
+            cause,
+            evidence,
+            success_rate: status.success_rate(cause),
+            calls: Vec::new(),
+            exit_code: None,
+            signal: None,
+            stdout: Output::default(),
+            stderr: Output::default(),
+            effects: Vec::new(),
+            effects_omitted: 0,
+            network: Vec::new(),
+            network_omitted: 0,
+            processes_left: 0,
+            processes_left_names: Vec::new(),
+            artifacts: Vec::new(),
+            metrics: Metrics::default(),
+            warnings: Vec::new(),
+            timings: Timings::default(),
+            provenance: Provenance::default(),
+            labels: BTreeMap::new(),
+            replay_of: None,
+            attempts: Vec::new(),
+            submitted,
+            started: submitted,
+            finished: Timestamp::now(),
+        }
+    }
+
+    /// The same for `job`, which was taken at `taken`: with all that its message says.
+    pub fn of_job(
+        job: &Job,
+        taken: Timestamp,
+        ended: (Status, Option<Cause>),
+        evidence: Vec<Evidence>,
+    ) -> Self {
+        // Two hosts' clocks may disagree: never negative.
+        let queued = taken.duration_since(job.submitted).try_into().unwrap_or(Duration::ZERO);
+        Self {
+            batch: job.batch.clone(),
+            timings: Timings { queued, ..Timings::default() },
+            provenance: Provenance {
+                attempt: job.attempt(),
+                content_key: Some(crate::wire::content_key(job)),
+                ..Provenance::default()
+            },
+            labels: job.labels.clone(),
+            replay_of: job.replay_of,
+            attempts: job.attempts.clone(),
+            started: taken,
+            ..Self::blank(job.id, job.task.kind(), ended, evidence, job.submitted)
+        }
+    }
+
     /// Tells which rule of the document `self` breaks, if any: a cause exactly when not passed, and
     /// evidence for every cause.
     pub fn broken_rule(&self) -> Option<&'static str> {

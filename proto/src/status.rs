@@ -42,6 +42,16 @@ impl Status {
             Self::Dead => "dead",
         }
     }
+
+    /// The share of the subject that passed, 1 or 0; none when it was not put to the test.
+    pub fn success_rate(self, cause: Option<Cause>) -> Option<f64> {
+        match (self, cause) {
+            (Self::Passed, _) => Some(1.0),
+            (Self::Cancelled | Self::Expired | Self::Dead, _) => None,
+            (_, Some(Cause::Subject | Cause::Budget)) => Some(0.0),
+            (_, Some(Cause::Infrastructure | Cause::Harness) | None) => None,
+        }
+    }
 }
 
 /// Whose doing it was that a job did not pass.

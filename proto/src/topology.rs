@@ -12,7 +12,7 @@ pub const JOBS: &str = "eval.jobs";
 pub const RETRY: &str = "eval.retry";
 /// Where dead letters are published, with `dead.<lane>` as the key.
 pub const DEAD: &str = "eval.dlx";
-/// Where results are published, with `job.<id>` as the key.
+/// Where results are published, with `job.<id>` as the key, and with that of the inbox that waits for it.
 pub const RESULTS: &str = "eval.results";
 /// Where all workers are spoken to.
 pub const CONTROL: &str = "eval.control";
@@ -30,6 +30,10 @@ pub const DEAD_RECORD_QUEUE: &str = "eval.dead.recorder";
 pub const HANDLED_KEY: &str = "handled";
 /// The queue that recorders read.
 pub const RESULTS_QUEUE: &str = "eval.results.recorder";
+
+/// What the queues of waiting clients are called, each with more behind it. Such a name is also the key under
+/// which its client hears of the jobs that it waits for, on [`RESULTS`] and [`EVENTS`].
+pub const INBOX_PREFIX: &str = "eval.client.";
 
 /// The log of what was said to all workers.
 pub const CONTROL_LOG: &str = "eval.control.log";

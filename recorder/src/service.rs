@@ -6,13 +6,13 @@
 //! are recorded.
 
 use crate::batch::{Batch, Bounds};
-use crate::letters::Noted;
+use crate::letters::{Noted, What};
 use crate::proof::Recorded;
 use crate::store::{self, Store};
 use evalfleet_broker::{Delivery, Error, Link};
 use evalfleet_datomic::Transacted;
 use evalfleet_proto::dead::{DeadLetter, Reason};
-use evalfleet_proto::envelope::Envelope;
+use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::{JobId, Lane};
 use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
@@ -47,6 +47,11 @@ pub trait Kind: std::fmt::Debug + Send + Sync {
         store: &Store,
         items: &[&Self::Item],
     ) -> impl Future<Output = Result<Transacted, store::Error>> + Send;
+
+    /// The result that is to be published about one, when it is recorded: nobody else will.
+    fn result(_: &Self::Item) -> Option<Evaluation> {
+        None
+    }
 
     /// The dead letter for one that cannot be recorded; `None` for what lies among the dead already.
     fn letter(delivery: &Delivery<Recorded>, error: &str, recorder: &str) -> Option<DeadLetter>;
@@ -103,6 +108,13 @@ impl Kind for Letters {
 
     async fn write(store: &Store, items: &[&Noted]) -> Result<Transacted, store::Error> {
         store.record_dead(items).await
+    }
+
+    fn result(noted: &Noted) -> Option<Evaluation> {
+        match &noted.what {
+            What::Letter(letter) => letter.result(Timestamp::now()),
+            What::Handled(_) => None,
+        }
     }
 
     fn letter(_: &Delivery<Recorded>, _: &str, _: &str) -> Option<DeadLetter> {
@@ -228,6 +240,7 @@ impl<K: Kind> Service<K> {
             match self.commit(&part).await? {
                 Ok(proof) => {
                     for item in part {
+                        self.report(&item).await?;
                         item.delivery.settle(&proof).await?;
                     }
                 }
@@ -280,6 +293,18 @@ impl<K: Kind> Service<K> {
                 Err(error) => return Err(Failure::Store(error.into())),
             }
         }
+    }
+
+    /// Publishes what a recorded one says of its job, for the history and for whoever waits. Where the job was
+    /// answered after all, the result that came first stands.
+    async fn report(&self, item: &Item<K::Item>) -> Result<(), Failure> {
+        if let Some(evaluation) = K::result(&item.read) {
+            let envelope = Envelope::new(MessageType::Result, evaluation.id, evaluation.finished);
+            let (envelope, key) =
+                (envelope.for_inbox(item.delivery.inbox()), topology::job_key(evaluation.id));
+            self.link.publish(topology::RESULTS, &key, &envelope, &wire::encode(&evaluation)).await?;
+        }
+        Ok(())
     }
 
     /// Lets go of what cannot be recorded: it goes to the dead letters, unless it lies there already.

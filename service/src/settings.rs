@@ -89,6 +89,12 @@ pub struct State {
 pub struct Broker {
     /// Nodes, tried in turn.
     pub urls: Vec<String>,
+    /// The certificates that are trusted, in PEM; empty: those that this host trusts.
+    pub ca_file: PathBuf,
+    /// Our own certificate, in PEM, for a broker that asks for one; empty: none.
+    pub cert_file: PathBuf,
+    /// The key of that certificate, in PEM (PKCS #8).
+    pub key_file: PathBuf,
     /// AMQP heartbeat.
     #[serde(with = "units::duration")]
     pub heartbeat: Duration,
@@ -350,6 +356,13 @@ impl Settings {
         let mut wrong = Vec::new();
         if self.broker.urls.is_empty() {
             wrong.push("broker.urls names no node".to_owned());
+        }
+        let named = |path: &PathBuf| !path.as_os_str().is_empty();
+        if named(&self.broker.cert_file) != named(&self.broker.key_file) {
+            wrong.push("broker.cert_file and broker.key_file belong together: name both, or none".to_owned());
+        }
+        if named(&self.broker.ca_file) && !self.broker.urls.iter().any(|url| url.starts_with("amqps://")) {
+            wrong.push("broker.ca_file is named, and none of broker.urls begins with amqps://".to_owned());
         }
         if self.broker.lanes.is_empty() {
             wrong.push("broker.lanes names no lane".to_owned());

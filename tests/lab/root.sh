@@ -20,11 +20,7 @@ readonly DISK_SIZE=4G
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 
-# The mirror that this host itself uses, if it is Debian.
-mirror() {
-    [ "$(. /etc/os-release && echo "${ID:-}")" = debian ] || return 0
-    grep -rhsoE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d | head -1 | tr -d ' ' || true
-}
+. "$here/../mirror.sh"
 
 # Runs in mmdebstrap with the finished root in $1. An ordinary user's root exists only inside of
 # mmdebstrap's user namespace, so everything goes to the root's own /tmp/lab and is carried out from there.

@@ -3,7 +3,7 @@
 
 use crate::journal::{Answer, Journal};
 use evalfleet_proto::dead::{DeadLetter, Reason};
-use evalfleet_proto::envelope::Envelope;
+use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::topology::{self, Argument, ExchangeKind, Topology};
 use std::collections::{BTreeMap, VecDeque};
@@ -107,9 +107,15 @@ impl Broker {
     fn route(&self, exchange: &str, key: &str, envelope: &Envelope, body: &[u8]) -> bool {
         let mut state = self.state();
         let Some((kind, alternate)) = state.kinds.get(exchange).copied() else { return false };
+        // A job's own message asks for an answer; what is told of it brings one.
+        let told = [MessageType::Result, MessageType::Event].contains(&envelope.kind);
+        let inbox = envelope.inbox.as_deref().filter(|_| told);
         let matching = |state: &State, exchange: &str, fanout: bool| -> Vec<String> {
             let bound = state.bindings.iter();
-            let bound = bound.filter(|(from, _, bound)| from == exchange && (fanout || matches(bound, key)));
+            let bound = bound.filter(|(from, _, bound)| {
+                from == exchange
+                    && (fanout || [Some(key), inbox].into_iter().flatten().any(|key| matches(bound, key)))
+            });
             bound.map(|(_, queue, _)| queue.clone()).collect()
         };
         let mut queues = matching(&state, exchange, kind == Some(ExchangeKind::Fanout));
@@ -119,6 +125,7 @@ impl Broker {
             queues = matching(&state, alternate, true);
             self.journal.breach(format!("nobody is bound for {exchange} {key}"));
         }
+        queues.sort_unstable();
         queues.dedup();
         if queues.iter().any(|queue| state.queues.get(queue).is_some_and(Queue::is_full)) {
             return false;

@@ -17,7 +17,7 @@ use evalfleet_proto::job::Job;
 use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_proto::topology::{self, Topology};
 use evalfleet_proto::wire;
-use evalfleet_recorder::service::Service as Recorder;
+use evalfleet_recorder::service::{Letters, Service as Recorder};
 use evalfleet_recorder::store::Store;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::{Layers, Settings};
@@ -212,10 +212,12 @@ impl World {
     ) -> impl Future<Output = ()> + Send + use<> {
         let store = Store::new(self.history.clone(), self.blobs.clone());
         let (name, journal) = (name.to_owned(), self.journal.clone());
-        let recorder = Recorder::new(link, store, &self.settings.recorder, name.clone(), stop);
+        let (settings, to_both) = (&self.settings.recorder, (link.clone(), store.clone(), name.clone()));
+        let results = Recorder::new(to_both.0, to_both.1, settings, to_both.2, stop.clone());
+        let letters = Recorder::<Letters>::of(link, store, settings, name.clone(), stop);
         async move {
             tokio::time::sleep(delay).await;
-            if let Err(error) = recorder.serve().await {
+            if let Err(error) = tokio::try_join!(biased; results.serve(), letters.serve()) {
                 journal.breach(format!("{name} gives up: {error}"));
             }
         }
@@ -281,11 +283,13 @@ impl World {
                         return Ok(());
                     };
                     let job = wire::decode_job(&delivery.body).map_err(|_| Error::Broken(String::new()))?;
+                    let inbox = delivery.inbox().map(str::to_owned);
                     delivery.settle(&()).await?;
                     let never = CancellationToken::new();
                     let now = Timestamp::now();
                     if let Fate::Done(evaluation) = hands.run(&job, now, &never, &mut |_| ()).await {
-                        let envelope = Envelope::new(MessageType::Result, job.id, now);
+                        let envelope =
+                            Envelope::new(MessageType::Result, job.id, now).for_inbox(inbox.as_deref());
                         let (key, body) = (topology::job_key(job.id), wire::encode(&*evaluation));
                         link.publish(topology::RESULTS, &key, &envelope, &body).await?;
                     }
@@ -324,7 +328,7 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let broker = &self.network.broker;
-        let empty = ["eval.jobs.", "eval.retry.", topology::RESULTS_QUEUE];
+        let empty = ["eval.jobs.", "eval.retry.", topology::RESULTS_QUEUE, topology::DEAD_RECORD_QUEUE];
         lock(&self.desk).accepted.len() == self.jobs.len()
             && empty.iter().all(|prefix| broker.left_in(prefix) == 0)
     }
@@ -348,10 +352,7 @@ impl World {
         for job in &self.jobs {
             let (id, record) = (job.id, self.history.record(job.id));
             let Some(record) = record else {
-                // What the broker itself gave up is a letter without a record.
-                if !dead.contains(&id) || desk.heard.contains(&id) {
-                    self.journal.breach(format!("job {id} is lost: neither a record nor a letter"));
-                }
+                self.journal.breach(format!("job {id} is lost: it has no record"));
                 continue;
             };
             let is_dead = record.status == "dead";
@@ -380,12 +381,20 @@ impl World {
 /// The jobs of a schedule, the same for the same seed.
 fn job(seed: u64, number: u64, settings: &Settings) -> Job {
     let mut submission = Submission::command(["true"]);
-    submission.key = Some(format!("simulation/{seed}/{number}"));
     submission.urgent = number % 7 == 6;
     submission.batch = number.is_multiple_of(2).then(|| BATCH.parse().expect("a name"));
     if number % 9 == 8 {
         submission.labels.insert(HOPELESS.to_owned(), "yes".to_owned());
     }
     let defaults = Defaults { image: settings.client.image.clone(), now: Timestamp::now() };
-    submission.into_job(&defaults).expect("a job")
+    let mut job = submission.into_job(&defaults).expect("a job");
+    // By a key one hears of a job otherwise than by an id that was made for it.
+    let key = format!("simulation/{seed}/{number}");
+    job.id = if number.is_multiple_of(2) { JobId::from_key(&key) } else { some_day().derived(&key, 0) };
+    job
+}
+
+/// An id that was made at a time, and always at the same.
+fn some_day() -> JobId {
+    "01900000-0000-7000-8000-000000000000".parse().expect("a UUIDv7")
 }

@@ -130,6 +130,10 @@ fn a_batch_is_summed_up(machine: &Machine) {
     assert_eq!(last["recorded"], 3, "{last}");
     assert_eq!(last["statuses"], serde_json::json!({"failed": 1, "passed": 2}), "{last}");
     assert_eq!(last["failed"].as_array().map(Vec::len), Some(1), "{last}");
+    let wait = ["wait", "--batch", &batch, "--count", "3"];
+    assert!(machine.evalfleet(&wait).expect(1).out.contains("3 recorded"));
+    let more = ["wait", "--batch", &batch, "--count", "4", "--patience", "1s"];
+    machine.evalfleet(&more).expect(3).says(&["3 of 4 jobs", "--patience"]);
     let shown = machine.evalfleet(&["batch", "show", &batch]).expect(0);
     assert!(shown.out.contains("3 recorded") && shown.out.contains("66.7 %"), "{shown:?}");
 }

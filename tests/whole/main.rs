@@ -12,6 +12,8 @@ mod history;
 mod life;
 mod line;
 mod repository;
+mod roles;
+mod tls;
 mod tools;
 
 use evalfleet_tests::machine::Machine;
@@ -57,9 +59,9 @@ fn main() -> ExitCode {
     };
     // An import keeps its own times only in a fresh history: it comes first.
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
-    trials.extend(errors::ALONE.iter().map(alone));
+    trials.extend(errors::ALONE.iter().chain(tls::ALONE).map(alone));
     let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
-    for group in groups.chain([errors::ALL, cancel::ALL, life::ALL, dead::ALL, faults::ALL]) {
+    for group in groups.chain([errors::ALL, cancel::ALL, life::ALL, dead::ALL, roles::ALL, faults::ALL]) {
         trials.extend(group.iter().map(on_machine));
     }
     trials.push(alone(&dead::LONG).with_ignored_flag(true));

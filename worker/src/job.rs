@@ -13,6 +13,7 @@ use crate::vm;
 use crate::vm::effects::{self, Expected};
 use crate::vm::net::{Policy, Tally};
 use crate::vm::{Active, Ending, Event, Machine, Spent, Template, foreign};
+use evalfleet_proto::Timestamp;
 use evalfleet_proto::effect::Effect;
 use evalfleet_proto::evaluation::{
     Artifact, Call, Evaluation, GuestMetrics, Metrics, Output, Provenance, Reset, Timings,
@@ -20,7 +21,6 @@ use evalfleet_proto::evaluation::{
 use evalfleet_proto::guest::Exited;
 use evalfleet_proto::ids::WorkerId;
 use evalfleet_proto::job::{Content, Job};
-use evalfleet_proto::{SCHEMA_VERSION, Timestamp, wire};
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
 use std::sync::Arc;
@@ -437,46 +437,12 @@ impl Runner {
 
 /// A report with everything that is known without a VM.
 fn blank(job: &Job, taken: Timestamp, verdict: Verdict, worker: &WorkerId, host: &str) -> Evaluation {
-    let queued = taken.duration_since(job.submitted);
-    Evaluation {
-        schema: SCHEMA_VERSION,
-        id: job.id,
-        kind: job.task.kind().to_owned(),
-        batch: job.batch.clone(),
-        success_rate: verdict.success_rate(),
-        status: verdict.status,
-        cause: verdict.cause,
-        evidence: verdict.evidence,
-        warnings: Vec::new(),
-        calls: Vec::new(),
-        exit_code: verdict.exit_code,
-        signal: verdict.signal,
-        stdout: Output::default(),
-        stderr: Output::default(),
-        effects: Vec::new(),
-        effects_omitted: 0,
-        network: Vec::new(),
-        network_omitted: 0,
-        processes_left: 0,
-        processes_left_names: Vec::new(),
-        artifacts: Vec::new(),
-        metrics: Metrics::default(),
-        // Two hosts' clocks may disagree: never negative.
-        timings: Timings { queued: queued.try_into().unwrap_or(Duration::ZERO), ..Timings::default() },
-        provenance: Provenance {
-            worker: worker.to_string(),
-            host: host.to_owned(),
-            attempt: job.attempt(),
-            content_key: Some(wire::content_key(job)),
-            ..Provenance::default()
-        },
-        labels: job.labels.clone(),
-        replay_of: job.replay_of,
-        attempts: job.attempts.clone(),
-        submitted: job.submitted,
-        started: taken,
-        finished: Timestamp::now(),
-    }
+    let Verdict { status, cause, evidence, exit_code, signal } = verdict;
+    let mut evaluation = Evaluation::of_job(job, taken, (status, cause), evidence);
+    (evaluation.exit_code, evaluation.signal) = (exit_code, signal);
+    evaluation.provenance.worker = worker.to_string();
+    evaluation.provenance.host = host.to_owned();
+    evaluation
 }
 
 /// The guest's words for what was left running, which may be anything.

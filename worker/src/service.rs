@@ -51,6 +51,14 @@ struct Answered {
     proof: Confirmed,
 }
 
+/// An event on its way to those who watch.
+#[derive(Debug)]
+struct Told {
+    job: JobId,
+    inbox: Option<String>,
+    event: Event,
+}
+
 /// A worker at its broker.
 #[derive(Debug)]
 pub struct Service<R = Runner> {
@@ -60,7 +68,7 @@ pub struct Service<R = Runner> {
     settings: Arc<Settings>,
     control: Control,
     answered: VecDeque<Answered>,
-    events: mpsc::Sender<(JobId, Event)>,
+    events: mpsc::Sender<Told>,
 }
 
 impl<R: Run> Service<R> {
@@ -144,7 +152,7 @@ impl<R: Run> Service<R> {
             return delivery.settle(&self.answered[at].proof).await;
         }
         let proof = match wire::decode_job(&delivery.body) {
-            Ok(job) => match self.evaluate(job, taken, &delivery.body).await? {
+            Ok(job) => match self.evaluate(job, taken, &delivery).await? {
                 Some(proof) => proof,
                 // Dropping it gives it back.
                 None => return Ok(()),
@@ -161,16 +169,19 @@ impl<R: Run> Service<R> {
         &mut self,
         mut job: Job,
         taken: Timestamp,
-        body: &[u8],
+        delivery: &Delivery<Confirmed>,
     ) -> Result<Option<Confirmed>, Error> {
-        let (id, attempt) = (job.id, job.attempt());
+        let (id, attempt, inbox) = (job.id, job.attempt(), delivery.inbox());
         let hold = self.control.hold(&job);
         if let Some(why) = hold.called_off() {
-            return self.publish_cancelled(&job, taken, &why, "called off before it was run").await.map(Some);
+            return self
+                .publish_cancelled(&job, taken, &why, "called off before it was run", inbox)
+                .await
+                .map(Some);
         }
         tracing::info!(job = %id, kind = job.task.kind(), attempt, "took a job");
         let events = self.events.clone();
-        let worker = self.worker.to_string();
+        let (worker, waiting) = (self.worker.to_string(), inbox.map(str::to_owned));
         let mut tell = move |event: vm::Event| {
             let event = match event {
                 vm::Event::Started => Event::Started { job: id, worker: worker.clone(), attempt },
@@ -185,7 +196,7 @@ impl<R: Run> Service<R> {
                 },
             };
             // Nobody waits for events: when there is no room, this one is not told.
-            let _ = events.try_send((id, event));
+            let _ = events.try_send(Told { job: id, inbox: waiting.clone(), event });
         };
         let fate = Box::pin(self.runner.run(&job, taken, hold.token(), &mut tell)).await;
         let called_off = hold.called_off();
@@ -194,23 +205,23 @@ impl<R: Run> Service<R> {
             return match fate {
                 Fate::Done(evaluation) if evaluation.status != Status::Cancelled => {
                     // It was done before the word came.
-                    self.publish_result(&evaluation).await.map(Some)
+                    self.publish_result(&evaluation, inbox).await.map(Some)
                 }
                 Fate::Done(mut evaluation) => {
                     evaluation.evidence.insert(0, Evidence::new(Source::Client, why.as_str()));
                     tracing::info!(job = %id, why = why.as_str(), "called off");
-                    self.publish_result(&evaluation).await.map(Some)
+                    self.publish_result(&evaluation, inbox).await.map(Some)
                 }
                 // Whatever broke: nobody wants it tried again.
                 Fate::Fault(what) | Fate::Unable(what) => {
-                    self.publish_cancelled(&job, taken, &why, &what).await.map(Some)
+                    self.publish_cancelled(&job, taken, &why, &what, inbox).await.map(Some)
                 }
             };
         }
         match fate {
             Fate::Done(evaluation) => {
                 tracing::info!(job = %id, status = evaluation.status.as_str(), cause = evaluation.cause.map(Cause::as_str), "evaluated");
-                self.publish_result(&evaluation).await.map(Some)
+                self.publish_result(&evaluation, inbox).await.map(Some)
             }
             Fate::Unable(why) => {
                 tracing::warn!(job = %id, attempt, why, "no VM can be made here: the job goes back to its queue");
@@ -226,18 +237,20 @@ impl<R: Run> Service<R> {
                     ended: Timestamp::now(),
                 });
                 if attempt < self.settings.broker.attempts_max {
-                    let _ = self.events.try_send((id, Event::Retried { job: id, attempt, error }));
-                    self.publish_retry(&job).await.map(Some)
+                    let event = Event::Retried { job: id, attempt, error };
+                    let _ = self.events.try_send(Told { job: id, inbox: inbox.map(str::to_owned), event });
+                    self.publish_retry(&job, inbox).await.map(Some)
                 } else {
-                    self.bury_spent(&job, taken, error, body).await.map(Some)
+                    self.bury_spent(&job, taken, error, delivery).await.map(Some)
                 }
             }
         }
     }
 
-    async fn publish_result(&self, evaluation: &Evaluation) -> Result<Confirmed, Error> {
+    /// Publishes a result, for the recorder and for whoever waits at `inbox`.
+    async fn publish_result(&self, evaluation: &Evaluation, inbox: Option<&str>) -> Result<Confirmed, Error> {
         debug_assert_eq!(evaluation.broken_rule(), None, "{evaluation:?}");
-        let envelope = Envelope::new(MessageType::Result, evaluation.id, Timestamp::now());
+        let envelope = Envelope::new(MessageType::Result, evaluation.id, Timestamp::now()).for_inbox(inbox);
         let key = topology::job_key(evaluation.id);
         self.link.publish(topology::RESULTS, &key, &envelope, &wire::encode(evaluation)).await
     }
@@ -249,19 +262,21 @@ impl<R: Run> Service<R> {
         taken: Timestamp,
         why: &CalledOff,
         how: &str,
+        inbox: Option<&str>,
     ) -> Result<Confirmed, Error> {
         tracing::info!(job = %job.id, why = why.as_str(), how, "called off");
         let mut verdict = Verdict::cancelled(how);
         verdict.evidence.insert(0, Evidence::new(Source::Client, why.as_str()));
-        self.publish_result(&self.runner.blank(job, taken, verdict)).await
+        self.publish_result(&self.runner.blank(job, taken, verdict), inbox).await
     }
 
     /// Sends a copy that asks for the next try, to wait its turn.
-    async fn publish_retry(&self, job: &Job) -> Result<Confirmed, Error> {
+    async fn publish_retry(&self, job: &Job, inbox: Option<&str>) -> Result<Confirmed, Error> {
         let tiers = self.settings.broker.retry_tiers();
         let tier =
             tiers.get(job.attempts.len() - 1).or(tiers.last()).copied().unwrap_or(Duration::from_secs(10));
-        let envelope = Envelope::of_job(job, self.settings.broker.attempts_max, Timestamp::now());
+        let envelope =
+            Envelope::of_job(job, self.settings.broker.attempts_max, Timestamp::now()).for_inbox(inbox);
         let key = topology::retry_key(&job.lane, tier);
         self.link.publish(topology::RETRY, &key, &envelope, &wire::encode(job)).await
     }
@@ -272,7 +287,7 @@ impl<R: Run> Service<R> {
         job: &Job,
         taken: Timestamp,
         error: String,
-        body: &[u8],
+        delivery: &Delivery<Confirmed>,
     ) -> Result<Confirmed, Error> {
         let reason = format!("all {} tries ended in a fault of ours", job.attempts.len());
         let mut evaluation = self.runner.blank(job, taken, dead(Cause::Infrastructure, &reason, &error));
@@ -287,10 +302,10 @@ impl<R: Run> Service<R> {
             attempts: job.attempts.clone(),
             worker: self.worker.to_string(),
             died: Timestamp::now(),
-            body: body.to_vec(),
+            body: delivery.body.clone(),
         })
         .await?;
-        self.publish_result(&evaluation).await
+        self.publish_result(&evaluation, delivery.inbox()).await
     }
 
     /// Gives a message up that is no job.
@@ -320,7 +335,7 @@ impl<R: Run> Service<R> {
             })
             .await?;
         let Some(envelope) = envelope else { return Ok(buried) };
-        self.publish_result(&self.poison_result(envelope, error, taken)).await
+        self.publish_result(&self.poison_result(envelope, error, taken), delivery.inbox()).await
     }
 
     fn poison_result(&self, envelope: &Envelope, error: &str, taken: Timestamp) -> Evaluation {
@@ -359,9 +374,9 @@ fn dead(cause: Cause, reason: &str, error: &str) -> Verdict {
 }
 
 /// Tells events as long as the connection stands; while it does not, they are lost.
-async fn tell(link: Arc<Link>, mut told: mpsc::Receiver<(JobId, Event)>) {
-    while let Some((id, event)) = told.recv().await {
-        let envelope = Envelope::new(MessageType::Event, id, Timestamp::now());
+async fn tell(link: Arc<Link>, mut told: mpsc::Receiver<Told>) {
+    while let Some(Told { job: id, inbox, event }) = told.recv().await {
+        let envelope = Envelope::new(MessageType::Event, id, Timestamp::now()).for_inbox(inbox.as_deref());
         let told = async {
             let session = link.try_session().await?;
             session.publish(topology::EVENTS, &topology::job_key(id), &envelope, &wire::encode(&event)).await

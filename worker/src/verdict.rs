@@ -64,12 +64,7 @@ impl Verdict {
 
     /// The share of the subject that passed; none when it was not put to the test.
     pub fn success_rate(&self) -> Option<f64> {
-        match (self.status, self.cause) {
-            (Status::Passed, _) => Some(1.0),
-            (Status::Cancelled | Status::Expired | Status::Dead, _) => None,
-            (_, Some(Cause::Subject | Cause::Budget)) => Some(0.0),
-            (_, Some(Cause::Infrastructure | Cause::Harness) | None) => None,
-        }
+        self.status.success_rate(self.cause)
     }
 
     fn because(mut self, source: Source, message: impl Into<String>) -> Self {

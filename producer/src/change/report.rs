@@ -5,7 +5,6 @@ use super::looks::{Looks, Seen};
 use super::order::Look;
 use super::policy::Size;
 use super::violation::Violation;
-use crate::verdicts;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::evaluation::{Evaluation, Evidence, Source};
 use evalfleet_proto::ids::{JobId, Sha256};
@@ -193,7 +192,7 @@ impl Subject {
         ];
         let labels =
             labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>();
-        let blank = verdicts::blank(self.id, KIND, (status, cause), evidence, self.submitted);
+        let blank = Evaluation::blank(self.id, KIND, (status, cause), evidence, self.submitted);
         let Some(run) = seen.map(|seen| &seen.evaluation) else { return Evaluation { labels, ..blank } };
         Evaluation {
             labels,

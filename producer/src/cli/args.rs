@@ -70,7 +70,10 @@ pub enum Command {
         echo '{\"kind\": \"command\", \"argv\": [\"true\"]}' | evalfleet submit -")]
     Submit(SubmitArgs),
     /// Wait for jobs and report each when it is done.
-    #[command(after_help = "Examples:\n  evalfleet wait $(evalfleet submit jobs.jsonl)")]
+    ///
+    /// The exit code is that of the worst: 0 when all passed.
+    #[command(after_help = "Examples:\n  evalfleet wait $(evalfleet submit jobs.jsonl)\n  \
+        evalfleet wait --batch night --count 500")]
     Wait(WaitArgs),
     /// Call jobs off: queued, waiting for another try, running, or not submitted yet.
     ///
@@ -292,8 +295,14 @@ impl SubmitArgs {
 #[derive(Debug, Clone, Args)]
 pub struct WaitArgs {
     /// The jobs.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "batch", conflicts_with = "batch")]
     pub ids: Vec<JobId>,
+    /// Jobs of this batch instead, until so many are recorded as --count says.
+    #[arg(long, requires = "count")]
+    pub batch: Option<BatchId>,
+    /// How many jobs of the batch.
+    #[arg(long, requires = "batch", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: Option<u32>,
     /// No longer than this; client.patience when missing.
     #[arg(long, value_parser = parse_duration)]
     pub patience: Option<Duration>,

@@ -2,6 +2,7 @@
 
 use super::args::BatchCommand;
 use super::failure::Failure;
+use super::progress::Progress;
 use super::report::short;
 use super::{Context, emit, print_json};
 use crate::api::{Api, Query};
@@ -11,7 +12,7 @@ use evalfleet_proto::status::Exit;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a batch that is watched is asked for.
 const EVERY: Duration = Duration::from_secs(1);
@@ -75,6 +76,52 @@ pub(super) async fn batch(context: &Context, command: BatchCommand) -> Result<Ex
             () = tokio::time::sleep(EVERY) => {}
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Passed),
         }
+    }
+}
+
+/// Waits until `count` jobs of a batch are recorded, then shows what they came to.
+pub(super) async fn wait(
+    context: &Context,
+    batch: &BatchId,
+    count: usize,
+    patience: Duration,
+) -> Result<Exit, Failure> {
+    let api = Api::new(&context.settings.api)?;
+    let begun = Instant::now();
+    let progress = Progress::of(count);
+    loop {
+        let summary = ask(&api, batch, None).await?;
+        progress.at(summary.recorded);
+        if summary.recorded >= count {
+            progress.end();
+            if context.json {
+                print_json(&summary, true)?
+            } else {
+                emit(&text(&summary))?
+            }
+            return Ok(summary.worst());
+        }
+        if begun.elapsed() >= patience {
+            let so_far = format!("{} of {count} jobs of {batch} are recorded", summary.recorded);
+            let message = format!("{so_far} after {} s; --patience waits for longer", patience.as_secs());
+            return Err(Failure::new(Exit::Infrastructure, message));
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+impl Summary {
+    /// The exit code of its worst job.
+    fn worst(&self) -> Exit {
+        let cancelled = self.statuses.contains_key("cancelled").then_some(Exit::Cancelled);
+        let causes = [
+            ("harness", Exit::Harness),
+            ("infrastructure", Exit::Infrastructure),
+            ("budget", Exit::Budget),
+            ("subject", Exit::Subject),
+        ];
+        let of_cause = causes.into_iter().find(|(cause, _)| self.causes.contains_key(*cause));
+        cancelled.or(of_cause.map(|(_, exit)| exit)).unwrap_or(Exit::Passed)
     }
 }
 
@@ -178,6 +225,11 @@ mod tests {
         let summary = sum_up(&"night".parse().unwrap(), &rows, Some(7));
         assert_eq!((summary.recorded, summary.statuses["timed_out"], summary.causes["budget"]), (5, 1, 2));
         assert_eq!(summary.success_rate, Some(1.0 / 3.0));
+        let worst = |rows: &[Value]| sum_up(&"night".parse().unwrap(), rows, None).worst();
+        assert_eq!(
+            [&rows[..1], &rows[..2], &rows[..3], &rows].map(worst),
+            [Exit::Passed, Exit::Subject, Exit::Budget, Exit::Cancelled]
+        );
         assert_eq!((summary.wall_median_ms, summary.wall_max_ms), (2.0, 9.0));
         let text = text(&summary);
         for part in ["night: 5 recorded", "1 passed", "33.3 %", "b  failed         why\n"] {

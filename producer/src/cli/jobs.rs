@@ -4,7 +4,7 @@ use super::args::{SubmitArgs, WaitArgs};
 use super::failure::Failure;
 use super::report::report;
 use super::run::read_input;
-use super::{Context, emit, print_json};
+use super::{Context, batch, emit, print_json};
 use crate::api::Api;
 use crate::client::Client;
 use evalfleet_proto::evaluation::Evaluation;
@@ -51,9 +51,12 @@ fn prepare_all(client: &Client, text: &str, args: &SubmitArgs) -> Result<Vec<Job
 }
 
 pub(super) async fn wait(context: &Context, args: WaitArgs) -> Result<Exit, Failure> {
+    let patience = args.patience.unwrap_or(context.settings.client.patience);
+    if let (Some(batch), Some(count)) = (&args.batch, args.count) {
+        return batch::wait(context, batch, count as usize, patience).await;
+    }
     let client = Client::connect(&context.settings).await?;
     let api = Api::new(&context.settings.api).ok();
-    let patience = args.patience.unwrap_or(context.settings.client.patience);
     let waits = args.ids.iter().map(|id| wait_for(&client, api.as_ref(), *id, patience));
     let mut done = waits.collect::<futures::stream::FuturesUnordered<_>>();
     let mut worst = Exit::Passed;

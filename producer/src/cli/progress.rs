@@ -26,6 +26,11 @@ impl Progress {
         self.0.inc(1);
     }
 
+    /// So many are done.
+    pub(super) fn at(&self, done: usize) {
+        self.0.set_position(done as u64);
+    }
+
     /// Does something that writes to the terminal, with the bar out of its way.
     pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         self.0.suspend(write)

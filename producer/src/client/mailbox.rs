@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌────────────── connection lost ──────────────┐
 //!            ▼                                             │
-//!   wait for a session ─▶ open the inbox by its name ─▶ hear of every open job ─▶ read, bind on demand
+//!   wait for a session ─▶ open the inbox by its name ─▶ bind it ─▶ read, bind on demand
 //! ```
 //!
 //! One task makes every change; the others ask it through a bounded channel and wait.
@@ -15,8 +15,8 @@ use evalfleet_proto::envelope::MessageType;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::{topology, wire};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -37,25 +37,42 @@ pub(super) enum Notice {
     Done(Arc<Evaluation>),
 }
 
+/// Whose jobs are heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Ours, published with our inbox in their envelope: they need no binding.
+    Ours,
+    /// Whoever submitted it, and however often.
+    Anybodys,
+}
+
 pub(super) type Slot = broadcast::Receiver<Notice>;
 type Answer = oneshot::Sender<Result<Slot, Error>>;
 
 #[derive(Debug)]
 enum Request {
-    HearOf(JobId, Answer),
+    HearOf(JobId, Whose, Answer),
     Close(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
 pub(super) struct Mailbox {
+    name: String,
     requests: mpsc::Sender<Request>,
 }
 
 impl Mailbox {
     pub(super) fn start(link: Arc<Link>, stop: CancellationToken) -> Self {
         let (requests, asked) = mpsc::channel(REQUESTS);
-        let name = format!("eval.client.{}", JobId::fresh());
-        let owner = Owner { link, name, open: BTreeMap::new(), asked, unanswered: Vec::new() };
+        let name = format!("{}{}", topology::INBOX_PREFIX, JobId::fresh());
+        let owner = Owner {
+            link,
+            name: name.clone(),
+            open: BTreeMap::new(),
+            bound: BTreeSet::new(),
+            asked,
+            unanswered: Vec::new(),
+        };
         tokio::spawn(async move {
             tokio::select! {
                 biased;
@@ -63,14 +80,19 @@ impl Mailbox {
                 () = owner.run() => {}
             }
         });
-        Self { requests }
+        Self { name, requests }
     }
 
-    /// Hears of `id` from now on; when this returns, the broker has bound it.
-    pub(super) async fn hear_of(&self, id: JobId) -> Result<Slot, Error> {
+    /// The inbox, for the envelopes of our jobs.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Hears of `id` from now on; when this returns, the broker has bound all that it takes.
+    pub(super) async fn hear_of(&self, id: JobId, whose: Whose) -> Result<Slot, Error> {
         let (answer, answered) = oneshot::channel();
         let closed = || Error::Closed { id };
-        self.requests.send(Request::HearOf(id, answer)).await.map_err(|_| closed())?;
+        self.requests.send(Request::HearOf(id, whose, answer)).await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
@@ -87,6 +109,8 @@ struct Owner {
     link: Arc<Link>,
     name: String,
     open: BTreeMap<JobId, broadcast::Sender<Notice>>,
+    /// Those that are heard of by a binding of their own.
+    bound: BTreeSet<JobId>,
     asked: mpsc::Receiver<Request>,
     /// Whom the broken connection could not serve.
     unanswered: Vec<(Answer, Slot)>,
@@ -118,11 +142,8 @@ impl Owner {
     }
 
     async fn serve(&mut self, mut inbox: Inbox) -> Left {
-        // After a lost connection the bindings are there, unless the queue expired meanwhile.
-        for id in self.open.keys() {
-            if bind(&inbox, *id).await.is_err() {
-                return Left::Broken;
-            }
+        if self.bind_all(&inbox).await.is_err() {
+            return Left::Broken;
         }
         for (answer, slot) in self.unanswered.drain(..) {
             let _ = answer.send(Ok(slot));
@@ -137,7 +158,9 @@ impl Owner {
                         if delivery.settle(&()).await.is_err() {
                             return Left::Broken;
                         }
-                        if let Some(id) = done {
+                        if let Some(id) = done
+                            && self.bound.remove(&id)
+                        {
                             forget(&inbox, id).await;
                         }
                     }
@@ -147,8 +170,8 @@ impl Owner {
                     }
                 },
                 request = self.asked.recv() => match request {
-                    Some(Request::HearOf(id, answer)) => {
-                        if self.hear_of(&inbox, id, answer).await.is_err() {
+                    Some(Request::HearOf(id, whose, answer)) => {
+                        if self.hear_of(&inbox, id, whose, answer).await.is_err() {
                             return Left::Broken;
                         }
                     }
@@ -170,29 +193,47 @@ impl Owner {
         &mut self,
         inbox: &Inbox,
         id: JobId,
+        whose: Whose,
         answer: Answer,
     ) -> Result<(), evalfleet_broker::Error> {
+        if self.open.len() >= OUTSTANDING_MAX {
+            self.open.retain(|_, slot| slot.receiver_count() > 0);
+            self.bound.retain(|id| self.open.contains_key(id));
+        }
         let full = self.open.len() >= OUTSTANDING_MAX;
         let slot = match self.open.entry(id) {
             Entry::Occupied(slot) => slot.get().subscribe(),
             Entry::Vacant(_) if full => {
-                self.open.retain(|_, slot| slot.receiver_count() > 0);
                 let _ = answer.send(Err(Error::TooMany { max: OUTSTANDING_MAX }));
                 return Ok(());
             }
             Entry::Vacant(place) => {
                 let (slot, heard) = broadcast::channel(NOTICES);
                 place.insert(slot);
-                if let Err(error) = bind(inbox, id).await {
-                    // The slot is bound as soon as the inbox stands again: only then is it answered.
-                    self.unanswered.push((answer, heard));
-                    return Err(error);
-                }
                 heard
             }
         };
+        if whose == Whose::Anybodys
+            && self.bound.insert(id)
+            && let Err(error) = bind(inbox, id).await
+        {
+            // It is bound as soon as the inbox stands again: only then is it answered.
+            self.unanswered.push((answer, slot));
+            return Err(error);
+        }
         // Whoever asked may have given up meanwhile.
         let _ = answer.send(Ok(slot));
+        Ok(())
+    }
+
+    /// After a lost connection the bindings are there, unless the queue expired meanwhile.
+    async fn bind_all(&self, inbox: &Inbox) -> Result<(), evalfleet_broker::Error> {
+        for exchange in EXCHANGES {
+            inbox.hear_answers(exchange).await?;
+        }
+        for id in &self.bound {
+            bind(inbox, *id).await?;
+        }
         Ok(())
     }
 

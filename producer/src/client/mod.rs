@@ -1,13 +1,13 @@
 //! Submit jobs, and hear of them when they are done.
 //!
 //! ```text
-//! submit ─▶ check ─▶ inbox hears of job.<id> ─▶ publish, confirmed ─▶ Pending
+//! submit ─▶ check ─▶ a slot in the mailbox ─▶ publish, confirmed ───▶ Pending
 //!                                                                       │ live output, then
 //!            mailbox (one task) ◀── results, events ── broker ──────────▶ Evaluation
 //! ```
 //!
-//! A client has one inbox, a durable queue of its own, bound to each job *before* the job is published:
-//! no result can slip by. When the connection breaks, the mailbox opens the inbox again under the same
+//! A client has one inbox, a durable queue of its own, bound *before* a job is published whose envelope names
+//! it: no result can slip by. What others submit, too, is bound job by job. When the connection breaks, the mailbox opens the inbox again under the same
 //! name, so that what arrived meanwhile is there. Nothing polls.
 //!
 //! # What may be dropped
@@ -61,14 +61,16 @@ use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_proto::{topology, wire};
 use evalfleet_service::settings::Settings;
 use futures::{Stream, StreamExt as _};
-use mailbox::Mailbox;
+use mailbox::{Mailbox, Whose};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tools::Tools;
 
-/// Publishes under way at one moment in [`Client::submit_many`].
-const WINDOW: usize = 32;
+/// Publishes under way at one moment in [`Client::submit_many`]: as many as keep a broker busy whose confirms
+/// take some milliseconds, and no more memory than as many jobs take, each below
+/// [`INLINE_BYTES_MAX`](evalfleet_proto::job::INLINE_BYTES_MAX) and a little.
+const WINDOW: usize = 256;
 /// How long a submission may take, over lost connections and all.
 const SUBMIT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -141,8 +143,10 @@ impl Client {
     /// # Errors
     /// When the broker cannot take it.
     pub async fn submit_job(&self, job: &Job) -> Result<Pending, Error> {
-        let pending = self.hear_of(job.id, job.limits.wall).await?;
-        self.enqueue_job(job).await?;
+        // A key stands for one job, whoever submits it: the first result counts, and it may be another's.
+        let whose = if job.id.made().is_some() { Whose::Ours } else { Whose::Anybodys };
+        let pending = self.pending(job.id, job.limits.wall, whose).await?;
+        self.publish(job, Some(self.mailbox.name())).await?;
         Ok(pending)
     }
 
@@ -161,7 +165,11 @@ impl Client {
     /// [`Error::Undecided`] leaves open whether the job is enqueued: submitting the same job again is
     /// safe, its id makes it one job.
     pub async fn enqueue_job(&self, job: &Job) -> Result<JobId, Error> {
-        let envelope = Envelope::of_job(job, self.attempts_max, Timestamp::now());
+        self.publish(job, None).await
+    }
+
+    async fn publish(&self, job: &Job, inbox: Option<&str>) -> Result<JobId, Error> {
+        let envelope = Envelope::of_job(job, self.attempts_max, Timestamp::now()).for_inbox(inbox);
         let body = wire::encode(job);
         let publish = self.link.publish(topology::JOBS, job.lane.as_str(), &envelope, &body);
         match tokio::time::timeout(SUBMIT_PATIENCE, publish).await {
@@ -194,7 +202,11 @@ impl Client {
     /// # Errors
     /// When the broker is lost for long, or too many jobs are waited for.
     pub async fn hear_of(&self, id: JobId, wall: Duration) -> Result<Pending, Error> {
-        let hear = self.mailbox.hear_of(id);
+        self.pending(id, wall, Whose::Anybodys).await
+    }
+
+    async fn pending(&self, id: JobId, wall: Duration, whose: Whose) -> Result<Pending, Error> {
+        let hear = self.mailbox.hear_of(id, whose);
         match tokio::time::timeout(SUBMIT_PATIENCE, hear).await {
             Ok(slot) => Ok(Pending::new(id, slot?, wall.saturating_add(self.patience))),
             Err(_) => Err(Error::Unheard { id, waited: SUBMIT_PATIENCE }),

@@ -30,7 +30,7 @@ pub fn epmd() -> Option<PathBuf> {
 
 /// A node that is set up and not started.
 #[derive(Debug)]
-pub(super) struct Node {
+pub struct Node {
     dir: PathBuf,
     name: String,
     ports: Ports,
@@ -38,8 +38,11 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Writes the node's configuration under `state_dir`.
-    pub(super) fn set_up(state_dir: &Path, ports: Ports) -> std::io::Result<Self> {
+    /// Writes the node's configuration under `state_dir`, which gives it its name.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn set_up(state_dir: &Path, ports: Ports) -> std::io::Result<Self> {
         let dir = state_dir.join("broker");
         make_private_dir(&dir)?;
         let password = secret(&dir.join("password"))?;
@@ -52,8 +55,18 @@ impl Node {
         Ok(node)
     }
 
+    /// Its configuration, data and password.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What other nodes call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where clients reach it.
-    pub(super) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("amqp://{USER}:{}@127.0.0.1:{}/%2f", self.password, self.ports.broker)
     }
 
@@ -75,7 +88,7 @@ impl Node {
     }
 
     /// The environment that makes the server this node.
-    pub(super) fn environment(&self) -> Vec<(String, String)> {
+    pub fn environment(&self) -> Vec<(String, String)> {
         let path = |name: &str| self.dir.join(name).display().to_string();
         let text = str::to_owned;
         // `localhost` resolves everywhere; Erlang's spinning schedulers would starve the VMs.

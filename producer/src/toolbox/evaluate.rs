@@ -310,7 +310,7 @@ fn verdict(
         )
     };
     let evidence = failed.map(|case| Evidence::new(Source::Client, words(case))).collect();
-    let mut evaluation = verdicts::blank(JobId::fresh(), KIND, ended, evidence, started);
+    let mut evaluation = Evaluation::blank(JobId::fresh(), KIND, ended, evidence, started);
     evaluation.success_rate = current.tally.rate();
     evaluation.calls = current.cases.iter().map(|case| call(tool, case)).collect();
     if let Some((_, run)) = runs.first() {

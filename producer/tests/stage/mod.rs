@@ -8,7 +8,7 @@ use evalfleet_proto::Timestamp;
 use evalfleet_proto::control::Event;
 use evalfleet_proto::dead::{DeadLetter, Reason};
 use evalfleet_proto::envelope::{Envelope, MessageType};
-use evalfleet_proto::evaluation::{Evaluation, Evidence, Metrics, Output, Provenance, Source, Timings};
+use evalfleet_proto::evaluation::{Evaluation, Evidence, Source};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::{topology, wire};
@@ -162,7 +162,8 @@ impl Worker {
     pub(crate) async fn say(&self, held: &Held, data: &[u8]) {
         let id = held.job.id;
         let event = Event::Output { job: id, stderr: false, data: data.to_vec() };
-        let envelope = Envelope::new(MessageType::Event, id, Timestamp::now());
+        let envelope =
+            Envelope::new(MessageType::Event, id, Timestamp::now()).for_inbox(held.delivery.inbox());
         let key = topology::job_key(id);
         self.session.publish(topology::EVENTS, &key, &envelope, &wire::encode(&event)).await.unwrap();
     }
@@ -170,7 +171,8 @@ impl Worker {
     pub(crate) async fn answer(&self, held: Held, status: Status, cause: Option<Cause>) {
         let id = held.job.id;
         let evaluation = evaluation(&held.job, status, cause);
-        let envelope = Envelope::new(MessageType::Result, id, Timestamp::now());
+        let envelope =
+            Envelope::new(MessageType::Result, id, Timestamp::now()).for_inbox(held.delivery.inbox());
         let (key, body) = (topology::job_key(id), wire::encode(&evaluation));
         let proof = self.session.publish(topology::RESULTS, &key, &envelope, &body).await.unwrap();
         held.delivery.settle(&proof).await.unwrap();
@@ -199,37 +201,7 @@ impl Worker {
 }
 
 fn evaluation(job: &Job, status: Status, cause: Option<Cause>) -> Evaluation {
-    let now = Timestamp::now();
-    Evaluation {
-        schema: 1,
-        id: job.id,
-        kind: job.task.kind().to_owned(),
-        batch: job.batch.clone(),
-        status,
-        cause,
-        evidence: cause.map(|_| Evidence::new(Source::Host, "played")).into_iter().collect(),
-        warnings: Vec::new(),
-        success_rate: Some(if status == Status::Passed { 1.0 } else { 0.0 }),
-        calls: Vec::new(),
-        exit_code: Some(i32::from(status != Status::Passed)),
-        signal: None,
-        stdout: Output::default(),
-        stderr: Output::default(),
-        effects: Vec::new(),
-        effects_omitted: 0,
-        network: Vec::new(),
-        network_omitted: 0,
-        processes_left: 0,
-        processes_left_names: Vec::new(),
-        artifacts: Vec::new(),
-        metrics: Metrics::default(),
-        timings: Timings::default(),
-        provenance: Provenance::default(),
-        labels: job.labels.clone(),
-        replay_of: job.replay_of,
-        attempts: Vec::new(),
-        submitted: job.submitted,
-        started: now,
-        finished: now,
-    }
+    let evidence = cause.map(|_| Evidence::new(Source::Host, "played")).into_iter().collect();
+    let exit_code = Some(i32::from(status != Status::Passed));
+    Evaluation { exit_code, ..Evaluation::of_job(job, Timestamp::now(), (status, cause), evidence) }
 }

@@ -3,9 +3,10 @@
 
 use super::{Card, DeadLetter, Reason, State};
 use crate::envelope::{Envelope, MessageType};
+use crate::evaluation::{Evaluation, Evidence, Source};
 use crate::ids::{JobId, Lane, Sha256};
 use crate::job::{Attempt, Content, Job, Task};
-use crate::status::Cause;
+use crate::status::{Cause, Status};
 use crate::wire;
 use jiff::Timestamp;
 
@@ -87,6 +88,14 @@ impl Letter {
             Some(id) => id.to_string(),
             None => format!("body-{}", Sha256::of(&self.body)),
         }
+    }
+
+    /// The result of a job that the broker gave up: whoever had it is gone, so nobody else will report it.
+    pub fn result(&self, now: Timestamp) -> Option<Evaluation> {
+        let job = self.job.as_ref().ok().filter(|_| self.reason == Reason::Broker)?;
+        let given_up = "the broker gave it up: it was handed out again and again, and never answered";
+        let evidence = [given_up, self.error.as_str()].map(|message| Evidence::new(Source::Host, message));
+        Some(Evaluation::of_job(job, now, (Status::Dead, Some(Cause::Infrastructure)), evidence.to_vec()))
     }
 
     /// Whether a new job can ask the same again.

@@ -26,6 +26,8 @@ struct Books {
     jobs: VecDeque<Message>,
     log: Vec<Message>,
     results: Vec<Evaluation>,
+    /// Where results and events went besides.
+    inboxes: Vec<(MessageType, Option<String>)>,
     acked: usize,
 }
 
@@ -44,7 +46,11 @@ impl Broker {
     }
 
     fn submit(&self, job: &Job, redelivered: bool) {
-        let envelope = Envelope::of_job(job, 2, job.submitted);
+        self.submit_from(None, job, redelivered);
+    }
+
+    fn submit_from(&self, inbox: Option<&str>, job: &Job, redelivered: bool) {
+        let envelope = Envelope::of_job(job, 2, job.submitted).for_inbox(inbox);
         self.books().jobs.push_back(Message { envelope, body: wire::encode(job), redelivered });
         self.changed.notify_waiters();
     }
@@ -95,6 +101,9 @@ impl Transport for Broker {
         let message =
             Message { envelope: envelope.clone(), body: body.to_vec(), redelivered: self.loses_retries };
         let mut books = self.books();
+        if [MessageType::Result, MessageType::Event].contains(&envelope.kind) {
+            books.inboxes.push((envelope.kind, envelope.inbox.clone()));
+        }
         match exchange {
             topology::RESULTS => books.results.push(wire::decode(body).unwrap()),
             topology::RETRY => books.jobs.push_back(message),
@@ -397,6 +406,19 @@ async fn a_job_that_waits_for_its_next_try_is_called_off_then() {
     broker.say(&cancel(&doomed));
     let (results, _) = scene.end(2).await;
     assert_eq!((results.len(), results[0].status, results[0].attempts.len()), (1, Status::Cancelled, 1));
+}
+
+/// Whichever try it is that ends the job.
+#[tokio::test]
+async fn the_answer_goes_to_the_inbox_that_the_job_came_from() {
+    let broker = Broker::default();
+    broker.submit_from(Some("eval.client.one"), &job(None), false);
+    let (results, ran) = Scene::begin(broker.clone(), &[Does::Fault, Does::Pass]).end(2).await;
+    assert_eq!((results.len(), ran), (1, vec![1, 2]));
+    let inboxes = broker.books().inboxes.clone();
+    let ours = |(_, inbox): &(MessageType, Option<String>)| inbox.as_deref() == Some("eval.client.one");
+    assert!(inboxes.iter().any(|(kind, _)| *kind == MessageType::Result), "{inboxes:?}");
+    assert!(inboxes.iter().all(ours), "{inboxes:?}");
 }
 
 /// The copy that asks for the second try was delivered, lost with its connection, and comes again: the

@@ -1,6 +1,7 @@
 //! A VM at work on its one job, and what is left of it afterwards.
 
 use super::agent::{Agent, Voice};
+use super::chore;
 use super::clone::ResetProof;
 use super::metrics::{self, Usage};
 use super::net::{Link, Policy, Tally};
@@ -441,7 +442,7 @@ impl Active {
     async fn halt(mut self, flush: bool) -> Result<Spent, Error> {
         let up = self.qmp.has_stopped().is_none();
         let begun = Instant::now();
-        let synced = flush && up && sync(&mut self.agent, SYNC).await.is_ok();
+        let synced = flush && up && chore::sync(&mut self.agent, SYNC).await.is_ok();
         let Books { usage: from, disks: disks_from, allocated: allocated_from } = self.at_claim;
         let (mut used, mut disks) = (from, disks_from);
         let (flush, mut held) = (begun.elapsed(), begun.elapsed());
@@ -524,70 +525,4 @@ async fn feed(voice: &mut Voice, stdin: &[u8]) -> Result<(), Error> {
         voice.say(&ToGuest::Stdin(chunk.to_vec())).await?;
     }
     voice.say(&ToGuest::StdinEnd).await
-}
-
-/// Runs one of our own programs, whose output nobody reads.
-pub(super) async fn quick_run(agent: &mut Agent, run: Run, limit: Duration) -> Result<(), Error> {
-    quick_run_unless(agent, run, limit, &CancellationToken::new()).await.map(drop)
-}
-
-/// The same, but once `wanted` is cancelled it is not begun, or ended with all that it started. Tells
-/// whether it ran to its end.
-pub(super) async fn quick_run_unless(
-    agent: &mut Agent,
-    run: Run,
-    limit: Duration,
-    wanted: &CancellationToken,
-) -> Result<bool, Error> {
-    if wanted.is_cancelled() {
-        return Ok(false);
-    }
-    let name = run.argv.join(" ");
-    agent.voice.say_all(&[ToGuest::Run(run), ToGuest::StdinEnd]).await?;
-    let ended = async {
-        let (mut said, mut killed) = (Vec::new(), false);
-        loop {
-            let heard = tokio::select! {
-                heard = agent.ear.hear() => heard?,
-                () = wanted.cancelled(), if !killed => {
-                    killed = true;
-                    agent.voice.say(&ToGuest::Kill).await?;
-                    continue;
-                }
-            };
-            if let FromGuest::Exited(exited) = &heard
-                && (killed || exited.code == Some(0))
-            {
-                return Ok(!killed);
-            }
-            if let FromGuest::Output { data, .. } = &heard {
-                said.extend_from_slice(data);
-                said.drain(..said.len().saturating_sub(LAST_WORDS_BYTES));
-            } else if !matches!(heard, FromGuest::Started) {
-                let said = String::from_utf8_lossy(&said);
-                return Err(Error::NotClean(format!("`{name}` ended with {heard:?}: {}", said.trim())));
-            }
-        }
-    };
-    timeout(limit, ended)
-        .await
-        .unwrap_or(Err(Error::TimedOut { what: "a warming command", seconds: limit.as_secs() }))
-}
-
-/// How much of what a failed command said goes into the error.
-const LAST_WORDS_BYTES: usize = 1000;
-
-/// Has the guest flush its disk.
-pub(super) async fn sync(agent: &mut Agent, limit: Duration) -> Result<(), Error> {
-    agent.voice.say(&ToGuest::Sync).await?;
-    let synced = async {
-        loop {
-            if matches!(agent.ear.hear().await?, FromGuest::Synced) {
-                return Ok(());
-            }
-        }
-    };
-    timeout(limit, synced)
-        .await
-        .unwrap_or(Err(Error::TimedOut { what: "flushing the guest's disk", seconds: limit.as_secs() }))
 }

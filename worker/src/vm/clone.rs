@@ -2,8 +2,9 @@
 //!
 //! Warming is for the time in which nobody waits: it ends where a job does.
 
-use super::active::{self, Active, Books};
+use super::active::{Active, Books};
 use super::agent::Agent;
+use super::chore;
 use super::net::Link;
 use super::process::Process;
 use super::qapi::qmp::Qmp;
@@ -172,7 +173,7 @@ impl Fresh {
         let mut rushed = false;
         for argv in &template.scenario().rewarm {
             let run = Run { argv: argv.clone(), cwd: "/".to_owned(), ..Run::default() };
-            rushed = !active::quick_run_unless(&mut agent, run, limit, wanted).await?;
+            rushed = !chore::run_unless(&mut agent, run, limit, wanted).await?;
             if rushed {
                 break;
             }

@@ -15,6 +15,7 @@
 
 pub mod accelerator;
 mod agent;
+mod chore;
 mod clone;
 mod complaints;
 pub mod effects;

@@ -12,7 +12,7 @@ use super::process::Process;
 use super::qapi::qmp::Qmp;
 use super::qemu::{NET_SOCKET, Role, SCRATCH_NODE};
 use super::template::{self, REST, SYNC_TIMEOUT, Template, Timeouts};
-use super::{Error, active, clone};
+use super::{Error, chore, clone};
 use evalfleet_images::manifest::Part;
 use evalfleet_proto::guest::{Run, ToGuest};
 use std::ffi::OsString;
@@ -54,9 +54,9 @@ impl Snapshot {
         let late = Error::TimedOut { what: "the boot of a snapshot", seconds: limits.boot.as_secs() };
         timeout(limits.boot, template::booted(&qmp, &mut agent)).await.unwrap_or(Err(late))?;
         for (argv, limit) in template.scenario().steps() {
-            active::quick_run(&mut agent, order(argv.to_vec()), limit).await?;
+            chore::run(&mut agent, order(argv.to_vec()), limit).await?;
         }
-        active::sync(&mut agent, SYNC_TIMEOUT).await?;
+        chore::sync(&mut agent, SYNC_TIMEOUT).await?;
         tokio::time::sleep(REST).await;
         qmp.stop().await?;
         qmp.save_snapshot(SCRATCH_NODE, TAG, limits.boot).await?;
@@ -87,7 +87,7 @@ impl Snapshot {
     /// # Errors
     /// When it does not end well.
     pub async fn run(&mut self, argv: Vec<String>, limit: Duration) -> Result<(), Error> {
-        active::quick_run(&mut self.agent, order(argv), limit).await
+        chore::run(&mut self.agent, order(argv), limit).await
     }
 
     /// Holds the guest until the next reset.

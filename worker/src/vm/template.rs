@@ -15,7 +15,7 @@ use super::process::Process;
 use super::qapi::qmp::Qmp;
 use super::qemu::{AGENT_SOCKET, ANONYMOUS_RAM, Machine, NET_SOCKET, Parts, QMP_SOCKET, Role, check_path};
 use super::strategy::Strategy;
-use super::{Error, active, sparse, upper};
+use super::{Error, chore, sparse, upper};
 use evalfleet_images::foreign::Channel;
 use evalfleet_images::manifest::Part;
 use evalfleet_images::recipe::Scenario;
@@ -371,15 +371,11 @@ impl Template {
         }
         let boot = begun.elapsed();
         for (argv, limit) in self.scenario.steps() {
-            active::quick_run(
-                &mut agent,
-                Run { argv: argv.to_vec(), cwd: "/".to_owned(), ..Run::default() },
-                limit,
-            )
-            .await
-            .map_err(|error| self.too_long(argv, error))?;
+            chore::run(&mut agent, Run { argv: argv.to_vec(), cwd: "/".to_owned(), ..Run::default() }, limit)
+                .await
+                .map_err(|error| self.too_long(argv, error))?;
         }
-        active::sync(&mut agent, SYNC_TIMEOUT).await?;
+        chore::sync(&mut agent, SYNC_TIMEOUT).await?;
         drop(agent);
         tokio::time::sleep(REST).await;
         qmp.stop().await?;
