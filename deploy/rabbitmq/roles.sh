@@ -22,7 +22,7 @@ declare -rA CONFIGURE=(
     [producer]='^eval\.client\..+$'
     [worker]='^$'
     [recorder]='^$'
-    [api]='^eval\.api\..+$'
+    [api]='^eval\.(api|client)\..+$'
     [operator]='^eval\..*$'
 )
 declare -rA WRITE=(
@@ -30,14 +30,15 @@ declare -rA WRITE=(
     [producer]='^eval\.(jobs|control|results|client\..+)$'
     [worker]='^eval\.(retry|results|events|control|dlx)$'
     [recorder]='^eval\.(dlx|results)$'
-    [api]='^eval\.api\..+$'
+    # It submits and calls off for others, and handles dead letters: who may, its own tokens say.
+    [api]='^eval\.(jobs|control|dlx|(api|client)\..+)$'
     [operator]='^eval\..*$'
 )
 declare -rA READ=(
     [producer]='^eval\.(client\..+|results|events|events\.log)$'
     [worker]='^eval\.(jobs\..+|control\.log)$'
     [recorder]='^eval\.(results|dead)\.recorder$'
-    [api]='^eval\.(api\..+|events)$'
+    [api]='^eval\.((api|client)\..+|events|results|dead)$'
     [operator]='^eval\..*$'
 )
 # Producers hear of jobs that they can name, and not of everybody's.

@@ -135,12 +135,21 @@ pub async fn guard(State(access): State<Access>, mut request: Request, next: Nex
     }
 }
 
+/// Lets a request through whose role is `submit` or more.
+pub async fn submitters(request: Request, next: Next) -> Response {
+    with_role(Role::Submit, "submit", request, next).await
+}
+
 /// Lets a request through whose role is `operate`.
 pub async fn operators(request: Request, next: Next) -> Response {
-    match request.extensions().get::<Role>() {
-        Some(Role::Operate) => next.run(request).await,
-        _ => Problem::forbidden("operate").into_response(),
+    with_role(Role::Operate, "operate", request, next).await
+}
+
+async fn with_role(least: Role, name: &str, request: Request, next: Next) -> Response {
+    if request.extensions().get::<Role>().is_some_and(|role| *role >= least) {
+        return next.run(request).await;
     }
+    Problem::forbidden(name).into_response()
 }
 
 #[cfg(test)]
@@ -173,6 +182,25 @@ mod tests {
         let cookie = format!("other=1; {COOKIE_NAME}=s3cret");
         assert_eq!(access.admit(&headers(COOKIE, &cookie)).unwrap(), Role::Operate);
         assert_eq!(access.admit(&headers(AUTHORIZATION, "Basic l00k")).unwrap_err().status, 401);
+    }
+
+    #[tokio::test]
+    async fn a_route_wants_its_role_or_more() {
+        use axum::http::StatusCode;
+        use axum::middleware::from_fn;
+        let routes = axum::Router::new().route("/", axum::routing::get(async || "done"));
+        let ask = async |of: axum::Router, role: Role| {
+            let mut request = Request::get("/").body(axum::body::Body::empty()).unwrap();
+            request.extensions_mut().insert(role);
+            tower::ServiceExt::oneshot(of, request).await.unwrap().status()
+        };
+        let submitting = routes.clone().layer(from_fn(submitters));
+        let operating = routes.layer(from_fn(operators));
+        assert_eq!(ask(submitting.clone(), Role::Read).await, StatusCode::FORBIDDEN);
+        assert_eq!(ask(submitting.clone(), Role::Submit).await, StatusCode::OK);
+        assert_eq!(ask(submitting, Role::Operate).await, StatusCode::OK);
+        assert_eq!(ask(operating.clone(), Role::Submit).await, StatusCode::FORBIDDEN);
+        assert_eq!(ask(operating, Role::Operate).await, StatusCode::OK);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! [`dashboard`] holds the pages. Errors are [`problem`] documents. It changes nothing in the history.
 
 pub mod dead;
+pub mod desk;
 pub mod history;
 pub mod json;
 pub mod moment;

@@ -6,6 +6,7 @@ use evalfleet_broker::{Link, Options};
 use evalfleet_datomic::{Client, Config};
 use evalfleet_insight::access::Access;
 use evalfleet_insight::api::App;
+use evalfleet_insight::desk::Desk;
 use evalfleet_insight::fleet::Fleet;
 use evalfleet_insight::history::History;
 use evalfleet_insight::live::Live;
@@ -62,6 +63,7 @@ async fn serve_api(settings: Settings) -> anyhow::Result<Exit> {
         Projection::new(settings.api.evaluations_max),
         Live::default(),
         Fleet::new(&settings, link),
+        Desk::new(&settings),
         stop.clone(),
     );
     ready::announce(&settings)?;

@@ -30,6 +30,16 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad request", Exit::Usage, detail)
     }
 
+    /// What was submitted is no job.
+    pub fn misfit(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "no job", Exit::Harness, detail)
+    }
+
+    /// The broker does not answer, or does not take it.
+    pub fn no_broker(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "broker unavailable", Exit::Unreachable, detail)
+    }
+
     /// The question is not of the grammar.
     pub fn refused(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "refused query", Exit::Usage, detail)

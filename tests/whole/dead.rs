@@ -29,12 +29,12 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 ];
 
 /// A job that a worker gave up.
-fn job(document: &str) -> Job {
+pub(crate) fn job(document: &str) -> Job {
     let defaults = Defaults { image: "base".parse().expect("a name"), now: Timestamp::now() };
     Submission::from_json(document).and_then(|submission| submission.into_job(&defaults)).expect("a job")
 }
 
-fn letter(job: &Job, worker: &str, error: &str) -> DeadLetter {
+pub(crate) fn letter(job: &Job, worker: &str, error: &str) -> DeadLetter {
     let attempt = Attempt {
         number: 1,
         worker: worker.to_owned(),
@@ -60,7 +60,7 @@ async fn bury(session: &Session, letter: &DeadLetter) {
     session.publish(topology::DEAD, &key, &envelope, &wire::encode(letter)).await.expect("confirmed");
 }
 
-fn buried(machine: &Machine, letters: &[DeadLetter]) {
+pub(crate) fn buried(machine: &Machine, letters: &[DeadLetter]) {
     on_broker(machine, async |session| {
         for letter in letters {
             bury(session, letter).await;

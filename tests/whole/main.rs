@@ -3,6 +3,7 @@
 //! `cargo test --workspace --test whole -- NAME` runs those whose names contain NAME; `--list` lists them,
 //! `--ignored` runs the long ones.
 
+mod api;
 mod cancel;
 mod change;
 mod dead;
@@ -61,7 +62,9 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
     trials.extend(errors::ALONE.iter().chain(tls::ALONE).map(alone));
     let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
-    for group in groups.chain([errors::ALL, cancel::ALL, life::ALL, dead::ALL, roles::ALL, faults::ALL]) {
+    for group in
+        groups.chain([errors::ALL, cancel::ALL, life::ALL, dead::ALL, api::ALL, roles::ALL, faults::ALL])
+    {
         trials.extend(group.iter().map(on_machine));
     }
     trials.push(alone(&dead::LONG).with_ignored_flag(true));

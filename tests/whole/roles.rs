@@ -90,6 +90,7 @@ fn each_does_its_work_and_nothing_else(machine: &Machine) {
             ("recorder", "eval.jobs.default"),
             ("recorder", topology::DEAD_QUEUE),
             ("api", "eval.jobs.default"),
+            ("api", topology::RESULTS_QUEUE),
         ] {
             let taken = session(role).await.take::<Confirmed>(queue, 1).await;
             assert!(taken.is_err(), "{role} may read {queue}");
@@ -97,7 +98,7 @@ fn each_does_its_work_and_nothing_else(machine: &Machine) {
         for (role, exchange) in [
             ("worker", topology::JOBS),
             ("recorder", topology::JOBS),
-            ("api", topology::JOBS),
+            ("api", topology::RESULTS),
             ("recorder", topology::CONTROL),
             ("producer", topology::DEAD),
             ("producer", topology::RETRY),

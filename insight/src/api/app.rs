@@ -1,6 +1,7 @@
 //! What all routes share.
 
 use crate::dead::Dead;
+use crate::desk::Desk;
 use crate::fleet::Fleet;
 use crate::history::History;
 use crate::live::Live;
@@ -38,6 +39,8 @@ pub struct App {
     pub live: Live,
     /// The parts of this fleet.
     pub fleet: Fleet,
+    /// What is done for those who may.
+    pub desk: Desk,
     /// Ends streams.
     pub stop: CancellationToken,
     insights: Mutex<VecDeque<(u64, Instant, Arc<Insights>)>>,
@@ -50,10 +53,11 @@ impl App {
         projection: Projection,
         live: Live,
         fleet: Fleet,
+        desk: Desk,
         stop: CancellationToken,
     ) -> Self {
         let dead = Dead::new(history.clone());
-        Self { history, projection, dead, live, fleet, stop, insights: Mutex::default() }
+        Self { history, projection, dead, live, fleet, desk, stop, insights: Mutex::default() }
     }
 
     /// Waits until the log was read once, for a while.

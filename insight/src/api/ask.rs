@@ -3,6 +3,7 @@
 use crate::moment::moment;
 use crate::problem::Problem;
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -46,6 +47,21 @@ impl AsOf {
         within("as_of", self.as_of.as_deref(), 64)?;
         self.as_of.as_deref().map(moment).transpose()
     }
+}
+
+/// The document of a request's body.
+///
+/// # Errors
+/// When it is too large, of another type, no JSON, or of another form.
+pub fn body<T>(asked: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+    let problem = |error: JsonRejection| {
+        if error.status().as_u16() == 422 {
+            Problem::bad_request(error.body_text())
+        } else {
+            Problem::body(error.status(), error.body_text())
+        }
+    };
+    asked.map(|Json(document)| document).map_err(problem)
 }
 
 /// Bounds a text, in characters as the description counts them.

@@ -8,7 +8,9 @@ mod compare;
 mod dead;
 mod evaluations;
 mod events;
+mod handle;
 mod insights;
+mod jobs;
 mod overview;
 mod projection;
 mod query;
@@ -84,13 +86,21 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(events::events))
         .routes(routes!(projection::progress))
         .routes(routes!(session::role));
-    let operating = OpenApiRouter::new().routes(routes!(projection::rebuild));
+    let submitting = OpenApiRouter::new()
+        .routes(routes!(jobs::submit))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::cancel_batch))
+        .route_layer(from_fn(access::submitters));
+    let operating = OpenApiRouter::new()
+        .routes(routes!(handle::replay))
+        .routes(routes!(handle::drop_letters))
+        .routes(routes!(projection::rebuild))
+        .route_layer(from_fn(access::operators));
     let open = OpenApiRouter::new()
         .routes(routes!(projection::health))
         .routes(routes!(session::open))
         .routes(routes!(session::close));
-    let operating = operating.route_layer(from_fn(access::operators));
-    let (guarded, document) = guarded.merge(operating).split_for_parts();
+    let (guarded, document) = guarded.merge(submitting).merge(operating).split_for_parts();
     let (open, others) = open.split_for_parts();
     let mut document = document;
     document.merge(others);

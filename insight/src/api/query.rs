@@ -1,7 +1,7 @@
 //! `POST /v1/query`
 
 use super::Shared;
-use super::ask::passing;
+use super::ask::{body, passing};
 use crate::json::json;
 use crate::moment::moment;
 use crate::problem::{Problem, Problems};
@@ -61,13 +61,7 @@ pub(super) async fn query(
     State(app): Shared,
     asked: Result<Json<Question>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(asked) = asked.map_err(|error| {
-        if error.status().as_u16() == 422 {
-            Problem::bad_request(error.body_text())
-        } else {
-            Problem::body(error.status(), error.body_text())
-        }
-    })?;
+    let asked = body(asked)?;
     if asked.args.len() > ARGUMENTS_MAX {
         let detail = format!("{} args, and there may be {ARGUMENTS_MAX}", asked.args.len());
         return Err(Problem::bad_request(detail));

@@ -1,0 +1,108 @@
+//! What the API has done for those who may: jobs are submitted and called off, dead letters replayed and dropped.
+//! By the client library, so that the same checks hold and the same is lost: nothing.
+
+use crate::problem::Problem;
+use evalfleet::client::{self, Client};
+use evalfleet::dead::{self, Office, Order, Outcome};
+use evalfleet_proto::ids::{BatchId, JobId};
+use evalfleet_proto::job::Job;
+use evalfleet_proto::status::Exit;
+use evalfleet_proto::submission::Submission;
+use evalfleet_service::settings::Settings;
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::{Mutex, OnceCell};
+
+/// The desk; it connects when it is first needed.
+#[derive(Debug)]
+pub struct Desk {
+    settings: Settings,
+    client: OnceCell<Client>,
+    /// Whoever looks through the queue of the dead holds its letters: one at a time.
+    office: Mutex<()>,
+}
+
+impl Desk {
+    /// A desk at the broker that `settings` name.
+    pub fn new(settings: &Settings) -> Self {
+        Self { settings: settings.clone(), client: OnceCell::new(), office: Mutex::new(()) }
+    }
+
+    async fn client(&self) -> Result<&Client, Problem> {
+        self.client.get_or_try_init(async || Client::connect(&self.settings).await).await.map_err(problem)
+    }
+
+    /// Checks all documents, then submits them; gives the jobs' ids in their order.
+    ///
+    /// # Errors
+    /// Names each document that is no job: then none was submitted. When the broker is lost on the way, some were:
+    /// those with a `key` may be submitted again.
+    pub async fn submit(&self, documents: Vec<Submission>) -> Result<Vec<JobId>, Problem> {
+        let client = self.client().await?;
+        let (mut jobs, mut wrong) = (Vec::<Job>::new(), Vec::new());
+        for (number, submission) in documents.into_iter().enumerate() {
+            match client.prepare(submission) {
+                Ok(job) => jobs.push(job),
+                Err(error) if error.exit() == Exit::Harness => {
+                    wrong.push(format!("document {number}: {error}"))
+                }
+                Err(error) => return Err(problem(error)),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(Problem::misfit(format!("{}; nothing was submitted", wrong.join("; "))));
+        }
+        client.enqueue_many(jobs).boxed().try_collect().await.map_err(problem)
+    }
+
+    /// Calls a job off.
+    ///
+    /// # Errors
+    /// When the word cannot be said.
+    pub async fn cancel(&self, id: JobId, reason: Option<&str>) -> Result<(), Problem> {
+        self.client().await?.cancel(id, reason).await.map_err(problem)
+    }
+
+    /// Calls those jobs of a batch off that were submitted until now.
+    ///
+    /// # Errors
+    /// When the word cannot be said.
+    pub async fn cancel_batch(&self, batch: &BatchId, reason: Option<&str>) -> Result<(), Problem> {
+        self.client().await?.cancel_batch(batch, reason).await.map_err(problem)
+    }
+
+    /// Does with dead letters what `order` says.
+    ///
+    /// # Errors
+    /// When broker or history is lost on the way: what was done is done, and the same order goes on.
+    pub async fn carry_out(&self, order: &Order) -> Result<Vec<Outcome>, Problem> {
+        let _alone = self.office.lock().await;
+        let office = Office::open(&self.settings).await.map_err(dead_problem)?;
+        let mut outcomes = Vec::new();
+        office.carry_out(order, |outcome| outcomes.push(outcome.clone())).await.map_err(dead_problem)?;
+        Ok(outcomes)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn problem(error: client::Error) -> Problem {
+    match error.exit() {
+        Exit::Harness => Problem::misfit(error.to_string()),
+        Exit::Usage => Problem::bad_request(error.to_string()),
+        Exit::Passed
+        | Exit::Subject
+        | Exit::Budget
+        | Exit::Infrastructure
+        | Exit::Cancelled
+        | Exit::Unreachable
+        | Exit::Defect => Problem::no_broker(error.to_string()),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn dead_problem(error: dead::Error) -> Problem {
+    match error {
+        dead::Error::Missing { .. } => Problem::not_found(error.to_string()),
+        dead::Error::Broker(_) => Problem::no_broker(error.to_string()),
+        dead::Error::Api(_) | dead::Error::Blobs(_) => Problem::unavailable(error.to_string()),
+    }
+}
