@@ -79,7 +79,7 @@ soak: build ## Ten thousand resets, each job looking for what all before it left
 crash: build ## Kill every part of a real cluster while 10,000 jobs flow: with the host's RabbitMQ, and with 4.x. CRASH=… for less.
 	tests/crash/rabbitmq.sh target/rabbitmq-4
 	$(CARGO) test --locked --workspace --test crash -- run $(CRASH) > target/crash.txt
-	$(CARGO) test --locked --workspace --test crash -- run --rabbitmq target/rabbitmq-4 $(CRASH) >> target/crash.txt
+	$(CARGO) test --locked --workspace --test crash -- run --rabbitmq $(CURDIR)/target/rabbitmq-4 $(CRASH) >> target/crash.txt
 	mv target/crash.txt bench/results/crash.txt
 
 clean: ## Remove what was built; state directories stay.

@@ -30,6 +30,7 @@ java_version() { have java && java -version 2>&1 | grep -oE '"[0-9]+' | major; }
 look() {
     have cc || want gcc "links Rust programs"
     [ -e "/usr/lib/$(uname -m)-linux-gnu/libc.a" ] || want libc6-dev "links the agent statically"
+    have git || want git "reads the revisions that are evaluated"
     have gpg || want gpg "verifies Debian's packages"
     have pgrep || want procps "lets the tests see what runs"
     [ "$(qemu_major || echo 0)" -ge "$QEMU_MAJOR_MIN" ] || want qemu-system-x86 "runs the VMs (version $QEMU_MAJOR_MIN or newer)"

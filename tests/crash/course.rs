@@ -56,7 +56,11 @@ struct Course {
 }
 
 /// Runs a course, and says what came of it.
-pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
+pub(crate) async fn run(mut plan: Plan) -> anyhow::Result<bool> {
+    if let Some(root) = &mut plan.rabbitmq {
+        let whole = root.canonicalize();
+        *root = whole.with_context(|| format!("{}: tests/crash/rabbitmq.sh makes it", root.display()))?;
+    }
     let dir = tempfile::Builder::new().prefix("crash-").tempdir_in(target()?)?;
     let dir = if plan.keep { dir.keep() } else { dir.path().to_owned() };
     let mut course = Box::pin(Course::begin(plan, &dir)).await?;

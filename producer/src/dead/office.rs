@@ -10,9 +10,14 @@ use evalfleet_proto::job::Job;
 use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Letters that are at hand at one moment: a broker takes as long for one confirm as for many.
+const AT_ONCE: usize = 64;
 
 /// What is to be done, and how.
 #[derive(Debug, Clone)]
@@ -38,6 +43,52 @@ pub struct Outcome {
     pub job: Option<JobId>,
     /// Why nothing was done.
     pub refused: Option<String>,
+}
+
+/// What became of a letter of the queue.
+enum Fate {
+    /// It is to stay there. Given back at once, it would be the next to come.
+    Stays(Delivery<Confirmed>),
+    /// It is gone, on the strength of this.
+    Settled(Confirmed),
+}
+
+/// What became of the letters so far.
+struct Course<T> {
+    /// The names of those that are at hand.
+    busy: HashSet<String>,
+    /// What was settled, by name, with the proof.
+    done: HashMap<String, Confirmed>,
+    /// What goes back in the end.
+    held: Vec<Delivery<Confirmed>>,
+    tell: T,
+}
+
+impl<T: FnMut(&Outcome)> Course<T> {
+    fn note(&mut self, (outcome, fate): (Outcome, Fate)) {
+        self.busy.remove(&outcome.card.id);
+        match fate {
+            Fate::Stays(delivery) => self.held.push(delivery),
+            Fate::Settled(proof) => drop(self.done.insert(outcome.card.id.clone(), proof)),
+        }
+        (self.tell)(&outcome);
+    }
+
+    /// Waits for `what`; what is under way goes on meanwhile.
+    async fn meanwhile<W>(
+        &mut self,
+        under_way: &mut FuturesUnordered<impl Future<Output = Result<(Outcome, Fate), Error>>>,
+        what: impl Future<Output = W>,
+    ) -> Result<W, Error> {
+        let mut what = std::pin::pin!(what);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut what => return Ok(done),
+                Some(ended) = under_way.next(), if !under_way.is_empty() => self.note(ended?),
+            }
+        }
+    }
 }
 
 /// The queue of dead letters, over a connection of its own: whatever is not settled goes back when
@@ -104,7 +155,7 @@ impl Office {
     /// # Errors
     /// When the connection breaks: what was done is done, and the same order goes on. When a letter was
     /// named that is nowhere: the others are done.
-    pub async fn carry_out(&self, order: &Order, mut tell: impl FnMut(&Outcome)) -> Result<(), Error> {
+    pub async fn carry_out(&self, order: &Order, tell: impl FnMut(&Outcome)) -> Result<(), Error> {
         let mut order = order.clone();
         if let Which::Fitting(filter) = &order.which
             && filter.state() != State::Waiting
@@ -130,70 +181,78 @@ impl Office {
         let browser = self.session.browse::<Confirmed>(topology::DEAD_QUEUE).await?;
         // What comes into the queue meanwhile, given back letters among it, is not looked at.
         let depth = self.depth().await?;
-        let (mut held, mut done, mut count) = (Vec::new(), HashMap::new(), 0);
+        let mut course = Course { busy: HashSet::new(), done: HashMap::new(), held: Vec::new(), tell };
+        let (mut under_way, mut count) = (FuturesUnordered::new(), 0);
         let max = order.max.unwrap_or(usize::MAX);
         for _ in 0..depth {
             if count >= max || (by_name && left.is_empty()) {
                 break;
             }
-            let Some(mut delivery) = browser.next().await? else { break };
+            let next = course.meanwhile(&mut under_way, browser.next()).await?;
+            let Some(mut delivery) = next? else { break };
             let letter = Letter::read(delivery.envelope.as_ref(), &std::mem::take(&mut delivery.body));
             let card = letter.card(Timestamp::now());
             if !order.which.has(&card) {
-                held.push(delivery);
+                course.held.push(delivery);
                 continue;
             }
             if let Some(pace) = &mut pace {
-                pace.tick().await;
+                course.meanwhile(&mut under_way, pace.tick()).await?;
             }
             left.remove(&card.id);
             count += 1;
-            let known = known.get(&card.id).cloned();
-            let (outcome, kept) =
-                self.one(&order, &letter, card, known.as_ref(), delivery, &mut done).await?;
-            // Given back at once, it would be the next to come.
-            held.extend(kept);
-            tell(&outcome);
+            // The broker may have buried one twice: of one name only one is at hand at a time.
+            while under_way.len() >= AT_ONCE || course.busy.contains(&card.id) {
+                let Some(ended) = under_way.next().await else { break };
+                course.note(ended?);
+            }
+            if let Some(proof) = course.done.get(&card.id) {
+                // What was done with the one was done with the other.
+                delivery.settle(proof).await?;
+                (course.tell)(&Outcome { card, job: None, refused: None });
+                continue;
+            }
+            course.busy.insert(card.id.clone());
+            let known = known.get(&card.id);
+            under_way.push(self.one(&order, letter, card, known, delivery));
+        }
+        while let Some(ended) = under_way.next().await {
+            course.note(ended?);
         }
         let named = if let Which::Of(ids) = &order.which { ids.clone() } else { Vec::new() };
         for id in named.into_iter().filter(|id| left.remove(id)).take(max.saturating_sub(count)) {
             if let Some(pace) = &mut pace {
                 pace.tick().await;
             }
-            tell(&self.one_of_history(&order, id, &known).await?);
+            (course.tell)(&self.one_of_history(&order, id, &known).await?);
         }
         // Now they go back.
-        drop(held);
+        drop(course);
         Ok(())
     }
 
-    /// Does what is to be done with a letter of the queue; gives it along if it is to stay.
+    /// Does what is to be done with a letter of the queue.
     async fn one(
         &self,
         order: &Order,
-        letter: &Letter,
+        letter: Letter,
         card: Card,
         known: Option<&Card>,
         delivery: Delivery<Confirmed>,
-        done: &mut HashMap<String, Confirmed>,
-    ) -> Result<(Outcome, Option<Delivery<Confirmed>>), Error> {
-        // The broker may have buried one twice: what was done with the one was done with the other.
-        if let Some(proof) = done.get(&card.id) {
-            delivery.settle(proof).await?;
-            return Ok((Outcome { card, job: None, refused: None }, None));
-        }
+    ) -> Result<(Outcome, Fate), Error> {
         let (outcome, proof) = match &order.action {
             Action::Replay { changes, again } => {
-                let job = match plan(letter, known, changes, *again) {
+                let job = match plan(&letter, known, changes, *again) {
                     Ok(job) => job,
                     Err(why) => {
-                        return Ok((Outcome { card, job: None, refused: Some(why) }, Some(delivery)));
+                        let outcome = Outcome { card, job: None, refused: Some(why) };
+                        return Ok((outcome, Fate::Stays(delivery)));
                     }
                 };
                 let id = job.id;
                 let outcome = Outcome { card, job: Some(id), refused: None };
                 if order.dry {
-                    return Ok((outcome, Some(delivery)));
+                    return Ok((outcome, Fate::Stays(delivery)));
                 }
                 // It was told that this very job is published, and then the letter was not settled.
                 let published = known.is_some_and(|known| known.replays.contains(&id));
@@ -206,15 +265,14 @@ impl Office {
             Action::Drop { reason } => {
                 let outcome = Outcome { card, job: None, refused: None };
                 if order.dry {
-                    return Ok((outcome, Some(delivery)));
+                    return Ok((outcome, Fate::Stays(delivery)));
                 }
                 let proof = self.tell(&outcome.card, Did::Dropped { reason: reason.clone() }).await?;
                 (outcome, proof)
             }
         };
         delivery.settle(&proof).await?;
-        done.insert(outcome.card.id.clone(), proof);
-        Ok((outcome, None))
+        Ok((outcome, Fate::Settled(proof)))
     }
 
     /// Does what is to be done with a letter that is in no queue: it was handled before, or somebody else

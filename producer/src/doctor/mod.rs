@@ -81,6 +81,7 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
         programs::rabbitmq(),
         programs::erlang(),
         programs::java().await,
+        programs::git(),
         programs::gateway(),
         programs::our_own(),
     ];

@@ -87,6 +87,18 @@ pub(super) async fn java() -> Check {
     }
 }
 
+/// Not what the fleet stands on: one command does.
+pub(super) fn git() -> Check {
+    match on_path("git") {
+        Some(path) => Check::ok("git", path.display().to_string()),
+        None => Check::warning(
+            "git",
+            "not installed: `evalfleet change eval` reads revisions with it",
+            "apt-get install git",
+        ),
+    }
+}
+
 pub(super) fn gateway() -> Check {
     let Some(script) = gateway::script() else {
         return Check::missing(
