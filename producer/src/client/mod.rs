@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A client has one inbox, a durable queue of its own, bound *before* a job is published whose envelope names
-//! it: no result can slip by. What others submit, too, is bound job by job. When the connection breaks, the mailbox opens the inbox again under the same
-//! name, so that what arrived meanwhile is there. Nothing polls.
+//! it: no result can slip by. What others submit, too, is bound job by job. When the connection breaks, the
+//! mailbox opens the inbox again under the same name, so that what arrived meanwhile is there. Nothing polls.
 //!
 //! # What may be dropped
 //!

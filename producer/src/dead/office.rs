@@ -48,7 +48,7 @@ pub struct Outcome {
 /// What became of a letter of the queue.
 enum Fate {
     /// It is to stay there. Given back at once, it would be the next to come.
-    Stays(Delivery<Confirmed>),
+    Stays(Box<Delivery<Confirmed>>),
     /// It is gone, on the strength of this.
     Settled(Confirmed),
 }
@@ -68,7 +68,7 @@ impl<T: FnMut(&Outcome)> Course<T> {
     fn note(&mut self, (outcome, fate): (Outcome, Fate)) {
         self.busy.remove(&outcome.card.id);
         match fate {
-            Fate::Stays(delivery) => self.held.push(delivery),
+            Fate::Stays(delivery) => self.held.push(*delivery),
             Fate::Settled(proof) => drop(self.done.insert(outcome.card.id.clone(), proof)),
         }
         (self.tell)(&outcome);
@@ -246,13 +246,13 @@ impl Office {
                     Ok(job) => job,
                     Err(why) => {
                         let outcome = Outcome { card, job: None, refused: Some(why) };
-                        return Ok((outcome, Fate::Stays(delivery)));
+                        return Ok((outcome, Fate::Stays(Box::new(delivery))));
                     }
                 };
                 let id = job.id;
                 let outcome = Outcome { card, job: Some(id), refused: None };
                 if order.dry {
-                    return Ok((outcome, Fate::Stays(delivery)));
+                    return Ok((outcome, Fate::Stays(Box::new(delivery))));
                 }
                 // It was told that this very job is published, and then the letter was not settled.
                 let published = known.is_some_and(|known| known.replays.contains(&id));
@@ -265,7 +265,7 @@ impl Office {
             Action::Drop { reason } => {
                 let outcome = Outcome { card, job: None, refused: None };
                 if order.dry {
-                    return Ok((outcome, Fate::Stays(delivery)));
+                    return Ok((outcome, Fate::Stays(Box::new(delivery))));
                 }
                 let proof = self.tell(&outcome.card, Did::Dropped { reason: reason.clone() }).await?;
                 (outcome, proof)
