@@ -38,12 +38,13 @@ impl Host {
     }
 }
 
-/// The bytes that this process has in memory now.
+/// The bytes that a process has in memory now, this one where none is named.
 ///
 /// # Errors
-/// When the kernel does not say.
-pub fn resident() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
+/// When it is gone.
+pub fn resident(pid: Option<u32>) -> anyhow::Result<u64> {
+    let path = pid.map_or_else(|| "/proc/self/status".to_owned(), |pid| format!("/proc/{pid}/status"));
+    let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
     Ok(kib * 1024)

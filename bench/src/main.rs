@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use evalfleet_bench::report::Report;
 use evalfleet_bench::soak::Plan;
-use evalfleet_bench::{effects, pace, queue, reset, soak, stream, submit};
+use evalfleet_bench::{backlog, effects, pace, queue, reset, soak, stream, submit};
 use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, logging, shutdown};
 use std::path::{Path, PathBuf};
@@ -78,6 +78,12 @@ enum What {
         #[arg(long, default_value_t = 32)]
         window: usize,
     },
+    /// As many jobs as a queue may hold, that nobody takes: the rate, and whose memory grows.
+    Backlog {
+        /// Jobs.
+        #[arg(long, default_value_t = 1_000_000)]
+        jobs: usize,
+    },
     /// Jobs submitted and confirmed a second, beside the AMQP library alone, on a RabbitMQ of its own.
     Submit {
         /// Jobs of a round.
@@ -90,13 +96,14 @@ enum What {
 }
 
 /// What is measured if nothing is said, and the files of its tables.
-const EVERYTHING: [(&str, What); 6] = [
+const EVERYTHING: [(&str, What); 7] = [
     ("reset.txt", What::Reset { runs: 15 }),
     ("pace.txt", What::Pace { blocks: 5 }),
     ("stream.txt", What::Stream { runs: 5 }),
     ("effects.txt", What::Effects { runs: 15 }),
     ("queue.txt", What::Queue { jobs: 300, window: 32 }),
     ("submit.txt", What::Submit { messages: 5_000, rounds: 5 }),
+    ("backlog.txt", What::Backlog { jobs: 1_000_000 }),
 ];
 
 #[tokio::main]
@@ -140,6 +147,9 @@ async fn measure(
         }
         What::Queue { jobs, window } => {
             Box::pin(queue::measure(jobs, window, interrupted)).await.context("measuring the queue")
+        }
+        What::Backlog { jobs } => {
+            Box::pin(backlog::measure(jobs, interrupted)).await.context("measuring a backlog")
         }
         What::Submit { messages, rounds } => {
             Box::pin(submit::measure(messages, rounds, interrupted)).await.context("measuring submissions")

@@ -38,9 +38,9 @@ pub async fn measure(
     for _ in 0..runs {
         for (at, size) in SIZES.into_iter().enumerate() {
             ensure!(!interrupted.is_cancelled(), "interrupted");
-            let before = host::resident()?;
+            let before = host::resident(None)?;
             series[at].push(stream(&mut active, size).await?);
-            grown[at] = grown[at].max(host::resident()?.saturating_sub(before));
+            grown[at] = grown[at].max(host::resident(None)?.saturating_sub(before));
         }
     }
     active.stop().await?.destroy().await?;

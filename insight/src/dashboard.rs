@@ -37,7 +37,7 @@ static ASSETS: LazyLock<Vec<Asset>> = assets! {
     "text/html; charset=utf-8" => "index.html";
     "image/svg+xml" => "icon.svg";
     STYLE => "style.css" "charts.css" "vendor/uplot.css";
-    SCRIPT => "app.js" "api.js" "router.js" "format.js" "parts.js" "chart.js" "timeline.js" "effects.js"
+    SCRIPT => "app.js" "api.js" "router.js" "format.js" "parts.js" "chart.js" "timeline.js" "effects.js" "replay.js"
         "pages/overview.js" "pages/evaluations.js" "pages/evaluation.js" "pages/subjects.js" "pages/subject.js"
         "pages/compare.js" "pages/workers.js" "pages/dead.js" "pages/insights.js" "pages/login.js"
         "vendor/uplot.js" "vendor/preact-htm.js";

@@ -1,27 +1,14 @@
 //! A moment of the history, as people write it. Pure.
 
 use crate::problem::Problem;
-use evalfleet_datomic::Point;
-use evalfleet_proto::Timestamp;
+use evalfleet_datomic::{NoPoint, Point};
 
-/// Reads RFC 3339; a date alone, which is its midnight in UTC; or a number, which is a transaction.
+/// Reads a moment.
 ///
 /// # Errors
-/// When it is none of these.
+/// When it is none.
 pub fn moment(text: &str) -> Result<Point, Problem> {
-    if let Ok(t) = text.parse::<u64>() {
-        return Ok(Point::T(t));
-    }
-    let with_time = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
-    let has_zone =
-        with_time.ends_with('Z') || with_time.get(10..).is_some_and(|time| time.contains(['+', '-']));
-    let whole = if has_zone { with_time } else { format!("{with_time}Z") };
-    let parsed: Result<Timestamp, _> = whole.parse();
-    parsed.map(Point::Time).map_err(|_| {
-        Problem::bad_request(format!(
-            "{text:?} must be a moment such as 2026-01-31 or 2026-01-31T06:00:00Z, or a transaction such as 1042"
-        ))
-    })
+    text.parse().map_err(|error: NoPoint| Problem::bad_request(error.to_string()))
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@
 //! the one of the questions that were really put to the test.
 
 use evalfleet_proto::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The most questions of one file.
 const QUESTIONS_MAX: usize = 10_000;
 
 /// One file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BatchFile {
     /// What the REPL called it; several files may have the same.
     pub batch_id: String,
@@ -31,7 +31,7 @@ pub struct BatchFile {
 }
 
 /// One question.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Question {
     /// Its number within the batch.
     pub question_id: String,

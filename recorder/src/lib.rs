@@ -12,6 +12,7 @@
 //! are left to others.
 
 pub mod batch;
+pub mod export;
 pub mod facts;
 pub mod history;
 pub mod letters;

@@ -30,6 +30,10 @@ const UP: [(Kind, Duration); 5] = [
 const BETWEEN: std::ops::Range<u64> = 200..1200;
 /// How often it is counted and told how far it is.
 const TELL: Duration = Duration::from_secs(10);
+/// For how long after a leader's death nothing else is killed, and it is watched when confirms come again.
+const WATCH: Duration = Duration::from_secs(10);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long the last jobs may take when nobody is killed any more.
 const CALM: Duration = Duration::from_secs(300);
 
@@ -52,6 +56,8 @@ struct Course {
     history: History,
     parts: Vec<(Kind, Part)>,
     leaders: u32,
+    /// The longest time without a confirm after each leader's death.
+    pauses: Vec<Duration>,
     begun: Instant,
 }
 
@@ -95,8 +101,18 @@ impl Course {
         let random = fastrand::Rng::with_seed(plan.seed);
         let begun = Instant::now();
         let parts = vec![(Kind::Gateway, gateway)];
-        let mut course =
-            Self { plan, random, settings, accepted, cluster, history, parts, leaders: 0, begun };
+        let mut course = Self {
+            plan,
+            random,
+            settings,
+            accepted,
+            cluster,
+            history,
+            parts,
+            leaders: 0,
+            pauses: Vec::new(),
+            begun,
+        };
         course.start_all(dir)?;
         Ok(course)
     }
@@ -210,7 +226,34 @@ impl Course {
         let leader = self.cluster.leader()?;
         let chosen = if self.random.u32(0..4) == 0 { self.random.usize(0..3) } else { leader };
         self.leaders += u32::from(chosen == leader);
-        self.cluster.nodes[chosen].part.kill()
+        self.cluster.nodes[chosen].part.kill()?;
+        let submitting =
+            self.parts.iter_mut().any(|(kind, part)| *kind == Kind::Producer && part.up_for().is_some());
+        if chosen == leader && submitting {
+            self.watch().await?;
+        }
+        Ok(())
+    }
+
+    /// Finds the longest time without a confirm: the election, and all that finds the new leader after it.
+    async fn watch(&mut self) -> anyhow::Result<()> {
+        let size = || std::fs::metadata(&self.accepted).map_or(0, |file| file.len());
+        let (begun, mut last, mut before, mut pause) =
+            (Instant::now(), Instant::now(), size(), Duration::ZERO);
+        while begun.elapsed() < WATCH {
+            tokio::time::sleep(LOOK).await;
+            let now = size();
+            if now != before {
+                pause = pause.max(last.elapsed());
+                (last, before) = (Instant::now(), now);
+            }
+        }
+        // When all is submitted there are no confirms to wait for.
+        self.tend()?;
+        if !self.parts.iter().any(|(kind, part)| *kind == Kind::Producer && part.done) {
+            self.pauses.push(pause.max(last.elapsed()));
+        }
+        Ok(())
     }
 
     /// Kills nobody any more, and waits until all queues are empty and every accepted job has its end.
@@ -284,6 +327,14 @@ impl Course {
                 0 => writeln!(text)?,
                 ends => writeln!(text, "  (ended by itself {ends} times, and was started again)")?,
             }
+        }
+        if !self.pauses.is_empty() {
+            let mut pauses: Vec<f64> = self.pauses.iter().map(Duration::as_secs_f64).collect();
+            pauses.sort_by(f64::total_cmp);
+            let (median, longest) = (pauses[pauses.len() / 2], pauses[pauses.len() - 1]);
+            let count = pauses.len();
+            writeln!(text, "no confirm after a leader's death, its successor's election included:")?;
+            writeln!(text, "    {median:.2} s median, {longest:.2} s the longest of {count}")?;
         }
         writeln!(text, "{reckoning}")?;
         ensure!(reckoning.accepted > 0, "no job was accepted: nothing was tried");

@@ -10,6 +10,7 @@ use evalfleet_worker::supply::Supply;
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("supply::a_spare_takes_little_memory", a_spare_takes_little_memory),
     ("supply::never_more_than_two_qemus", never_more_than_two_qemus),
+    ("supply::a_qemu_that_does_not_start_says_why", a_qemu_that_does_not_start_says_why),
     ("supply::kvm_is_believed_once_a_vm_boots_in_it", kvm_is_believed_once_a_vm_boots_in_it),
 ];
 
@@ -35,6 +36,18 @@ fn a_spare_takes_little_memory(yard: &Yard) {
     );
     let little = spare_kib(yard, FEW) << 10;
     assert!(little <= most, "an idle spare takes {little} bytes for itself, with {FEW}");
+}
+
+fn a_qemu_that_does_not_start_says_why(yard: &Yard) {
+    let mut settings = yard.settings().clone();
+    "no-such-processor".clone_into(&mut settings.qemu.cpu);
+    let refusal = yard.wait(async {
+        let mut supply = Supply::new(&settings, &"astray".parse().expect("a name")).expect("a folder");
+        let refused = supply.warm_up(&settings.client.image).await.expect_err("there is no such processor");
+        supply.discard().await;
+        refused.to_string()
+    });
+    assert!(refusal.contains("no-such-processor"), "{refusal}");
 }
 
 /// What an idle spare has for itself: pages that are nobody else's and not its template's file.

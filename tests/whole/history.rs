@@ -53,6 +53,18 @@ fn past_batches_are_imported_with_their_own_times(machine: &Machine) {
     );
     // Again: nothing is new.
     assert!(import().iter().all(|report| report["datoms"] == 0));
+    // Written out and read again: the same.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().display().to_string();
+    let written = machine.evalfleet(&["history", "export", "--format", "gemini", "--out", &out]).expect(0);
+    let mut again = vec!["history", "import", "--json"];
+    again.extend(written.out.lines());
+    let again = machine.evalfleet(&again).expect(0);
+    let reports: Vec<Value> =
+        again.out.lines().map(|line| serde_json::from_str(line).expect("a line is a document")).collect();
+    let names = |reports: &[Value]| reports.iter().map(|one| one["id"].to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&reports), names(&first));
+    assert!(reports.iter().all(|report| report["datoms"] == 0), "{reports:?}");
 }
 
 fn the_three_queries_are_answered(machine: &Machine) {

@@ -134,6 +134,14 @@ fn a_batch_is_summed_up(machine: &Machine) {
     assert!(machine.evalfleet(&wait).expect(1).out.contains("3 recorded"));
     let more = ["wait", "--batch", &batch, "--count", "4", "--patience", "1s"];
     machine.evalfleet(&more).expect(3).says(&["3 of 4 jobs", "--patience"]);
+    let whole = machine.evalfleet(&["history", "export"]).expect(0);
+    let of_it = |line: &&str| line.contains(&format!("\"batch\":\"{batch}\""));
+    let lines: Vec<&str> = whole.out.lines().filter(of_it).collect();
+    assert_eq!(lines.len(), 3, "{whole:?}");
+    for line in lines {
+        let document: serde_json::Value = serde_json::from_str(line).expect("a line is a document");
+        assert_eq!(machine.recorded(document["id"].as_str().expect("an id")), document);
+    }
     let shown = machine.evalfleet(&["batch", "show", &batch]).expect(0);
     assert!(shown.out.contains("3 recorded") && shown.out.contains("66.7 %"), "{shown:?}");
 }

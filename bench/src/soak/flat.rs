@@ -20,7 +20,7 @@ impl Flat {
     /// Looks at this process and at the folder of its VMs.
     pub(super) fn look(jobs: u64, vms: &Path) -> anyhow::Result<Self> {
         let files = std::fs::read_dir("/proc/self/fd").context("/proc/self/fd")?.count() as u64;
-        Ok(Self { jobs, memory_bytes: host::resident()?, files, disk_bytes: allocated(vms) })
+        Ok(Self { jobs, memory_bytes: host::resident(None)?, files, disk_bytes: allocated(vms) })
     }
 
     /// The same as figures of a report.

@@ -18,5 +18,5 @@ mod reply;
 
 pub use client::{Client, Config, Waiting};
 pub use error::Error;
-pub use message::{Batch, Bounds, Entity, Point, View};
+pub use message::{Batch, Bounds, Entity, NoPoint, Point, View};
 pub use reply::{Answer, Datom, Health, Log, Shape, Status, Transacted, Transaction};

@@ -1,5 +1,6 @@
 //! What is asked of the gateway, as EDN bodies.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +15,27 @@ pub enum Point {
     Time(Timestamp),
     /// Everything up to this transaction, itself included.
     T(u64),
+}
+
+/// A text that names no moment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} must be a moment such as 2026-01-31 or 2026-01-31T06:00:00Z, or a transaction such as 1042")]
+pub struct NoPoint(pub String);
+
+impl FromStr for Point {
+    type Err = NoPoint;
+
+    /// Reads RFC 3339; a date alone, which is its midnight in UTC; or a number, which is a transaction.
+    fn from_str(text: &str) -> Result<Self, NoPoint> {
+        if let Ok(t) = text.parse::<u64>() {
+            return Ok(Self::T(t));
+        }
+        let with_time = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
+        let has_zone =
+            with_time.ends_with('Z') || with_time.get(10..).is_some_and(|time| time.contains(['+', '-']));
+        let whole = if has_zone { with_time } else { format!("{with_time}Z") };
+        whole.parse().map(Self::Time).map_err(|_| NoPoint(text.to_owned()))
+    }
 }
 
 impl From<Timestamp> for Point {

@@ -2,6 +2,7 @@ import { COLUMNS, Card, Cause, Copy, Dot, Empty, Facts, Outcome, Shown, Table, T
 import { listen } from "../api.js";
 import { Stages } from "../chart.js";
 import { Effects } from "../effects.js";
+import { Replay, useOperator } from "../replay.js";
 import { brief, bytes, count, duration, percent, short, time } from "../format.js";
 import { href, moment } from "../router.js";
 
@@ -98,12 +99,13 @@ function Artifacts({ artifacts }) {
 const columns = [...COLUMNS, { title: "Run time", cell: (row) => duration(row.wall_ms), class: "number" }, { title: "Finished", cell: (row) => html`<${Time} at=${row.finished} />`, class: "when" }];
 
 function Surroundings({ context }) {
+  const may = useOperator();
   const list = (title, rows) => rows.length > 0 && html`<${Card} title=${title}><${Table} label=${title} columns=${columns} rows=${rows} to=${(row) => evaluation(row.id)} /></${Card}>`;
   const { evaluation: own, neighbours } = context;
   const outcome = (row) => row.cause ?? "passed";
   return html`
     ${context.dead_letter && html`<${Card} title="Dead letter" class="alert"><${Facts} of=${[["Reason", context.dead_letter.reason?.replaceAll("_", " ")], ["Tries", context.dead_letter.attempts], ["Given up", html`<${Time} at=${context.dead_letter.died} />`],
-      ["Last error", context.dead_letter.error], ["Replayed as", context.dead_letter.replayed_by ? html`<a href=${evaluation(context.dead_letter.replayed_by)}>${brief(context.dead_letter.replayed_by)}</a>` : html`<code>evalfleet dead replay ${own.id}</code>`]]} /></${Card}>`}
+      ["Last error", context.dead_letter.error], ["Replayed as", context.dead_letter.replayed_by ? html`<a href=${evaluation(context.dead_letter.replayed_by)}>${brief(context.dead_letter.replayed_by)}</a>` : may ? html`<${Replay} ids=${[own.id]} text="Replay" />` : html`<code>evalfleet dead replay ${own.id}</code>`]]} /></${Card}>`}
     ${list("Repeated by", context.replays)}
     ${list(`Parts (${own.parts ? count(own.parts.total) : context.parts.length})`, context.parts)}
     ${neighbours.length > 0 && html`<${Card} title=${own.case ? "The same case, before and after" : "The same tool, before and after"}>

@@ -404,6 +404,36 @@ pub enum HistoryCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Write the history out: every evaluation's whole document, or imported batches as the files they came from.
+    ///
+    /// Documents are in the folder of blobs, so this runs where the recorder does.
+    #[command(after_help = "Examples:\n  evalfleet history export > evaluations.jsonl\n  \
+        evalfleet history export --as-of 2026-01-31 --out january.jsonl\n  \
+        evalfleet history export --format gemini --out batches/")]
+    Export(ExportArgs),
+}
+
+/// `history export`
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// As what.
+    #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
+    pub format: ExportFormat,
+    /// A file, or for `gemini` a folder; standard output when missing.
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// As it was known then: a time, or a transaction.
+    #[arg(long, value_name = "TIME")]
+    pub as_of: Option<String>,
+}
+
+/// What the history is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// A JSON document on each line, the oldest first.
+    Jsonl,
+    /// The Gemini REPL's result files, one for each imported batch.
+    Gemini,
 }
 
 /// `ci`

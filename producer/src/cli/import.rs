@@ -1,6 +1,7 @@
-//! `history import`: past result files into the history.
+//! `history import`: past result files into the history; `history export` is beside it.
 
 use super::args::HistoryCommand;
+use super::export::export;
 use super::failure::Failure;
 use super::{Context, emit, print_json};
 use evalfleet_datomic::{Client, Config};
@@ -14,14 +15,11 @@ use std::time::Duration;
 const OPENING: Duration = Duration::from_secs(120);
 
 pub(crate) async fn history(context: &Context, command: HistoryCommand) -> Result<Exit, Failure> {
-    let HistoryCommand::Import { files } = command;
-    let settings = &context.settings;
-    let token = settings.datomic.token().map_err(|error| Failure::new(Exit::Unreachable, error))?;
-    let unreachable = |error: evalfleet_datomic::Error| Failure::new(Exit::Unreachable, error);
-    let client = Client::new(Config::new(&settings.datomic.url, token)).map_err(unreachable)?;
-    client.wait_ready(OPENING, |_| ()).await.map_err(unreachable)?;
-    let blobs =
-        Blobs::in_dir(&settings.blobs_dir()).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let files = match command {
+        HistoryCommand::Import { files } => files,
+        HistoryCommand::Export(args) => return export(context, args).await,
+    };
+    let (client, blobs) = connect(context).await?;
     let reports = import(&Store::new(client, blobs), &files).await.map_err(failed)?;
     for report in &reports {
         if context.json {
@@ -34,6 +32,18 @@ pub(crate) async fn history(context: &Context, command: HistoryCommand) -> Resul
         note(&reports);
     }
     Ok(Exit::Passed)
+}
+
+/// The gateway, when its store is open, and the folder of the documents.
+pub(super) async fn connect(context: &Context) -> Result<(Client, Blobs), Failure> {
+    let settings = &context.settings;
+    let token = settings.datomic.token().map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let unreachable = |error: evalfleet_datomic::Error| Failure::new(Exit::Unreachable, error);
+    let client = Client::new(Config::new(&settings.datomic.url, token)).map_err(unreachable)?;
+    client.wait_ready(OPENING, |_| ()).await.map_err(unreachable)?;
+    let blobs =
+        Blobs::in_dir(&settings.blobs_dir()).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    Ok((client, blobs))
 }
 
 fn line(report: &Report) -> String {

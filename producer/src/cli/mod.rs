@@ -9,6 +9,7 @@ mod batch;
 mod cancel;
 mod change;
 mod dead;
+mod export;
 mod history;
 mod image;
 mod image_gc;

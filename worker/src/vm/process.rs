@@ -159,6 +159,11 @@ impl Process {
         }
     }
 
+    /// Tells how it ended, as the error that this is, if it does within a moment.
+    pub(super) async fn last_words(&mut self) -> Option<Error> {
+        self.alive_while(tokio::time::sleep(Duration::from_millis(500))).await.err()
+    }
+
     /// Waits until it has ended by itself.
     pub(super) async fn until_end(&mut self) -> Result<(), Error> {
         let Some(warden) = &mut self.warden else { return Ok(()) };

@@ -554,17 +554,11 @@ impl Template {
 pub(super) async fn connect(process: &mut Process, limit: Duration) -> Result<(Qmp, Agent), Error> {
     let (qmp, agent) = (process.socket(QMP_SOCKET), process.socket(AGENT_SOCKET));
     let connected = async { Ok::<_, Error>((Qmp::connect(&qmp).await?, Agent::connect(&agent).await?)) };
-    let mut connected = std::pin::pin!(timeout(limit, connected));
-    let mut glance = tokio::time::interval(Duration::from_millis(20));
-    loop {
-        tokio::select! {
-            done = &mut connected => {
-                return done.unwrap_or(Err(Error::TimedOut { what: "the start of QEMU", seconds: limit.as_secs() }));
-            }
-            _ = glance.tick() => if let Some(end) = process.ended() {
-                return Err(Error::Qemu(end));
-            }
-        }
+    let late = Err(Error::TimedOut { what: "the start of QEMU", seconds: limit.as_secs() });
+    match process.alive_while(timeout(limit, connected)).await?.unwrap_or(late) {
+        // A QEMU that ends first lets go of its sockets, and only then can be asked why.
+        Err(error) => Err(process.last_words().await.unwrap_or(error)),
+        connected => connected,
     }
 }
 
