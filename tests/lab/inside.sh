@@ -7,6 +7,8 @@
 #   trials   the VM trials of tests/vm on reset, jail, limits and faults, under KVM, which is asserted by their own labels
 #            and by every template's record
 #   more     those on strategies, supply and effects, for which all others' time is not spent again
+#   ratios   the benchmarks of pace and reset, only when asked for: times mean nothing here, but what is compared in one
+#            run is emulated alike
 set -u
 payload=$(dirname "$0")
 . "$payload/settings"
@@ -107,6 +109,13 @@ more() {
         --skip network:: --skip scenarios:: --skip foreign_
 }
 
+ratios() {
+    environment
+    export EVALFLEET_QEMU__ACCELERATOR=kvm EVALFLEET_LOG=warn
+    alone 2400 "$PWD/target/release/evalfleet-bench" pace --blocks 2 &&
+        alone 2400 "$PWD/target/release/evalfleet-bench" reset --runs 3
+}
+
 # Everything that a host of one's own has: the account, the settings, the unit, a broker.
 install_worker() {
     install -m 755 target/debug/evalfleet target/debug/evalfleet-worker target/debug/evalfleet-jail /usr/local/bin/
@@ -180,6 +189,7 @@ step probe probe
 step service service
 step trials trials
 [ -n "$TRIALS" ] || step more more
+case ",$ONLY," in *,ratios,*) step ratios ratios ;; esac
 echo "summary, under KVM in the lab, after $(now) s:"
 printf '%s' "${summary:-}"
 if [ -n "$failed" ]; then echo "verdict: failed"; elif [ -n "$incomplete" ]; then echo "verdict: incomplete"; else echo "verdict: passed"; fi

@@ -4,6 +4,7 @@
 #
 #   tests/lab/lab.sh                      everything; the log goes to bench/results/lab.txt
 #   tests/lab/lab.sh --only kvm,probe     only these steps (see inside.sh); nothing is written to bench/
+#   tests/lab/lab.sh --only kvm,ratios    benchmarks whose ratios are to be seen under KVM
 #   tests/lab/lab.sh --trials reset::     of the VM trials only those whose names contain this
 #
 # Everything lives in target/lab. The root disk is made once and never written to by a run; evalfleet itself
@@ -66,6 +67,16 @@ payload() {
         slim "target/debug/$program" "$tree/checkout/target/debug/$program"
     done
     slim "$trials_program" "$tree/checkout/target/debug/deps/vm"
+    case ",$only," in
+        *,ratios,*)
+            cargo build --locked --release --package evalfleet-worker --bins
+            cargo build --locked --release --package evalfleet-bench
+            mkdir -p "$tree/checkout/target/release"
+            for program in evalfleet-bench evalfleet-jail; do
+                slim "target/release/$program" "$tree/checkout/target/release/$program"
+            done
+            ;;
+    esac
     local image
     for image in target/images/*/; do
         image=$(basename "$image")
