@@ -7,6 +7,9 @@ use std::fmt::{Display, Formatter};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+/// What two looks may differ by although nothing grows: an allocator's slack, and a VM that is just there.
+const SLACK: Flat = Flat { jobs: 0, memory_bytes: 8 << 20, files: 32, disk_bytes: 64 << 20 };
+
 /// Memory, open files and disk after so many jobs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flat {
@@ -21,6 +24,20 @@ impl Flat {
     pub(super) fn look(jobs: u64, vms: &Path) -> anyhow::Result<Self> {
         let files = std::fs::read_dir("/proc/self/fd").context("/proc/self/fd")?.count() as u64;
         Ok(Self { jobs, memory_bytes: host::resident(None)?, files, disk_bytes: allocated(vms) })
+    }
+
+    /// What has grown since an earlier look, by more than two looks may differ.
+    pub(super) fn grown_since(&self, earlier: &Self) -> Option<String> {
+        let grown = [
+            ("memory", self.memory_bytes, earlier.memory_bytes, SLACK.memory_bytes),
+            ("open files", self.files, earlier.files, SLACK.files),
+            ("disk", self.disk_bytes, earlier.disk_bytes, SLACK.disk_bytes),
+        ]
+        .into_iter()
+        .find(|(_, now, then, slack)| *now > then + slack);
+        grown.map(|(what, now, then, _)| {
+            format!("{what} grew from {then} to {now} between {} and {} jobs", earlier.jobs, self.jobs)
+        })
     }
 
     /// The same as figures of a report.
@@ -62,7 +79,17 @@ fn allocated(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Flat;
+    use super::{Flat, SLACK};
+
+    #[test]
+    fn what_grows_is_named() {
+        let early = Flat { jobs: 1000, memory_bytes: 20 << 20, files: 50, disk_bytes: 0 };
+        let late = Flat { jobs: 10_000, memory_bytes: early.memory_bytes + SLACK.memory_bytes, ..early };
+        assert_eq!(late.grown_since(&early), None);
+        let leaking = Flat { files: early.files + SLACK.files + 1, ..late };
+        let grown = leaking.grown_since(&early).unwrap();
+        assert!(grown.starts_with("open files") && grown.contains("1000 and 10000 jobs"), "{grown}");
+    }
 
     #[test]
     fn this_process_has_memory_and_open_files() {

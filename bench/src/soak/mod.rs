@@ -55,7 +55,8 @@ struct Course {
 /// Runs the soak.
 ///
 /// # Errors
-/// When a mark is found, a job does not pass, the marks cannot be found where they are, or no VM stands.
+/// When a mark is found, a job does not pass, the marks cannot be found where they are, or no VM stands; and when
+/// memory, open files or disk grew after the first tenth of the jobs.
 pub async fn measure(
     settings: &Settings,
     plan: Plan,
@@ -99,6 +100,11 @@ pub async fn measure(
         eprintln!("{found}");
     }
     ensure!(course.found.is_empty(), "{} marks were found", course.found.len());
+    // The first look on the way: by then what is made once is made.
+    if let [_, early, .., late] = course.flat.as_slice() {
+        let grown = late.grown_since(early);
+        ensure!(grown.is_none(), "it is not flat: {}", grown.unwrap_or_default());
+    }
     Ok(report(host, provenance, &course))
 }
 
