@@ -15,7 +15,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 ];
 
 /// A machine's API.
-struct Api {
+pub(crate) struct Api {
     runtime: tokio::runtime::Runtime,
     client: reqwest::Client,
     url: String,
@@ -23,7 +23,7 @@ struct Api {
 }
 
 impl Api {
-    fn of(machine: &Machine) -> Self {
+    pub(crate) fn of(machine: &Machine) -> Self {
         let endpoints =
             std::fs::read_to_string(machine.state().join("endpoints.toml")).expect("the machine is up");
         let layers = Layers { endpoints: Some(endpoints), ..Layers::default() };
@@ -46,12 +46,44 @@ impl Api {
 
     /// Posts a document, and gives the status, and the answer where it has one.
     fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        self.document(Method::POST, path, Some(body))
+    }
+
+    /// Asks for a document.
+    pub(crate) fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.document(Method::GET, path, None)
+    }
+
+    fn document(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
         self.runtime.block_on(async {
-            let response = self.ask(Method::POST, path, Some(body)).await;
+            let response = self.ask(method, path, body).await;
             let status = response.status();
             let text = response.text().await.expect("its body");
             (status, serde_json::from_str(&text).unwrap_or_default())
         })
+    }
+
+    /// Asks an address as somebody who has no token.
+    pub(crate) fn without_token(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&str>,
+    ) -> (StatusCode, String) {
+        self.runtime.block_on(async {
+            let mut request = self.client.request(method, url).header("accept", "text/html,*/*");
+            if let Some(body) = body {
+                request = request.header("content-type", "application/json").body(body.to_owned());
+            }
+            let response = request.send().await.expect("the API answers");
+            (response.status(), response.text().await.expect("its body"))
+        })
+    }
+
+    /// Whether an address answers with what was asked for.
+    pub(crate) fn answers(&self, url: &str) -> bool {
+        let asked = self.runtime.block_on(self.client.get(url).send());
+        asked.is_ok_and(|response| response.status() == StatusCode::OK)
     }
 
     /// Submits one document, and gives the job's id.
@@ -61,11 +93,10 @@ impl Api {
         answer["ids"][0].as_str().expect("an id").to_owned()
     }
 
-    /// Listens to what is told of a job until `text` was told.
-    fn hear(&self, job: &str, text: &str) {
+    /// Listens to the events of `path` until `text` was told.
+    pub(crate) fn hear(&self, path: &str, text: &str) {
         self.runtime.block_on(async {
-            let response =
-                self.client.get(format!("{}/v1/events?job={job}", self.url)).bearer_auth(&self.token);
+            let response = self.client.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
             let mut response = response.send().await.expect("the API answers");
             assert_eq!(response.headers()["content-type"], "text/event-stream");
             let mut heard = String::new();
@@ -105,7 +136,7 @@ fn jobs_are_submitted_heard_of_and_called_off(machine: &Machine) {
     let running =
         api.submit(&json!({ "kind": "command", "argv": ["sh", "-c", script], "limits": { "wall": "300s" } }));
     let queued = api.submit(&fits);
-    api.hear(&running, "tick");
+    api.hear(&format!("/v1/events?job={running}"), "tick");
     let (status, _) = api.post(&format!("/v1/batches/{batch}/cancel"), &json!({ "reason": "by HTTP" }));
     assert_eq!(status, StatusCode::ACCEPTED);
     let (status, _) = api.post(&format!("/v1/evaluations/{running}/cancel"), &json!({ "reason": "by HTTP" }));

@@ -10,6 +10,7 @@ mod dead;
 mod errors;
 mod faults;
 mod history;
+mod insight;
 mod life;
 mod line;
 mod repository;
@@ -62,9 +63,16 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
     trials.extend(errors::ALONE.iter().chain(tls::ALONE).map(alone));
     let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
-    for group in
-        groups.chain([errors::ALL, cancel::ALL, life::ALL, dead::ALL, api::ALL, roles::ALL, faults::ALL])
-    {
+    for group in groups.chain([
+        errors::ALL,
+        cancel::ALL,
+        life::ALL,
+        dead::ALL,
+        api::ALL,
+        insight::ALL,
+        roles::ALL,
+        faults::ALL,
+    ]) {
         trials.extend(group.iter().map(on_machine));
     }
     trials.push(alone(&dead::LONG).with_ignored_flag(true));
