@@ -3,10 +3,10 @@
 //! What the history cuts or does not order comes back so: texts beyond its bound, and the tools of a question,
 //! which are sets. Importing an exported file adds nothing to the history that it came from.
 
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway};
 use crate::history::{BatchFile, Question};
 use evalfleet_datomic::edn::Value;
-use evalfleet_datomic::{Bounds, Error as Refusal, Point, View, guard};
+use evalfleet_datomic::{Error as Refusal, Point, View};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::Sha256;
 use evalfleet_service::blobs::{self, Blobs};
@@ -123,11 +123,7 @@ impl Export {
     }
 
     async fn ask(&self, what: &str, query: &str, arguments: &[Value]) -> Result<Vec<Value>, Error> {
-        let texts: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let question = guard::check(query, &texts).and_then(|question| question.with_view(self.view));
-        let bounds = Bounds { rows_max: ROWS_MAX, ..Bounds::default() };
-        let answer = self.client.query(&question.map_err(Refusal::from)?, bounds).await?;
+        let answer = gateway::ask(&*self.client, query, arguments, self.view, ROWS_MAX).await?;
         if answer.truncated {
             return Err(Error::TooMany { what: what.to_owned() });
         }

@@ -1,8 +1,9 @@
 //! What the store's logic stands on: the gateway, or in the simulation a history in memory that is lost,
 //! late and silent on purpose.
 
-use evalfleet_datomic::guard::Question;
-use evalfleet_datomic::{Answer, Batch, Bounds, Client, Error, Transacted};
+use evalfleet_datomic::edn::Value;
+use evalfleet_datomic::guard::{self, Question};
+use evalfleet_datomic::{Answer, Batch, Bounds, Client, Error, Transacted, View};
 use futures::future::BoxFuture;
 use std::fmt::Debug;
 
@@ -19,6 +20,23 @@ pub trait Gateway: Debug + Send + Sync {
     /// # Errors
     /// As [`Client::query`].
     fn query<'a>(&'a self, question: &'a Question, bounds: Bounds) -> BoxFuture<'a, Result<Answer, Error>>;
+}
+
+/// Puts a question as people write it, its further inputs as values.
+///
+/// # Errors
+/// When the guard refuses it, or the store does.
+pub(crate) async fn ask(
+    client: &dyn Gateway,
+    query: &str,
+    inputs: &[Value],
+    view: View,
+    rows_max: u32,
+) -> Result<Answer, Error> {
+    let texts: Vec<String> = inputs.iter().map(ToString::to_string).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let question = guard::check(query, &texts).and_then(|question| question.with_view(view))?;
+    client.query(&question, Bounds { rows_max, ..Bounds::default() }).await
 }
 
 impl Gateway for Client {

@@ -1,10 +1,10 @@
 //! The history as the recorder writes it: documents first, then the facts that point to them.
 
 use crate::facts::{self, Sum};
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway};
 use crate::letters::{Noted, What};
 use evalfleet_datomic::edn::Value;
-use evalfleet_datomic::{Batch, Bounds, Error as Refusal, Transacted, guard};
+use evalfleet_datomic::{Batch, Error as Refusal, Transacted, View};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::{BatchId, JobId, Sha256};
@@ -15,6 +15,9 @@ use std::sync::Arc;
 
 /// How often a batch is counted before others are let go first.
 const COUNTS_MAX: usize = 5;
+
+/// The most rows of an answer.
+const ROWS_MAX: u32 = 100_000;
 
 /// Why something was not recorded.
 #[derive(Debug, thiserror::Error)]
@@ -232,11 +235,7 @@ impl Store {
     }
 
     async fn ask(&self, query: &str, arguments: &[Value]) -> Result<Vec<Value>, Error> {
-        let texts: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let question = guard::check(query, &texts).map_err(Refusal::from)?;
-        let bounds = Bounds { rows_max: 100_000, ..Bounds::default() };
-        Ok(self.client.query(&question, bounds).await?.rows)
+        Ok(gateway::ask(&*self.client, query, arguments, View::default(), ROWS_MAX).await?.rows)
     }
 }
 
