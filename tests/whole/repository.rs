@@ -25,13 +25,14 @@ fn each_library_is_named_in_one_place() {
     let root = repository();
     let mut files = Vec::new();
     sources(&root, &mut files);
-    for (used, place) in [
-        ("lapin::", "broker/src/"),
-        ("use qapi::", "worker/src/vm/qapi/"),
-        ("use openssh::", "worker/src/vm/foreign/ssh.rs"),
-        ("backoff::", "service/src/retry.rs"),
-        ("rmp_serde::", "proto/src/wire.rs"),
-        ("/transact\"", "datomic/client/"),
+    for (used, places) in [
+        // The benchmark is to compare with it.
+        ("lapin::", ["broker/src/", "bench/src/submit.rs"].as_slice()),
+        ("use qapi::", &["worker/src/vm/qapi/"]),
+        ("use openssh::", &["worker/src/vm/foreign/ssh.rs"]),
+        ("backoff::", &["service/src/retry.rs"]),
+        ("rmp_serde::", &["proto/src/wire.rs"]),
+        ("/transact\"", &["datomic/client/"]),
     ] {
         let users: Vec<String> = files
             .iter()
@@ -41,8 +42,8 @@ fn each_library_is_named_in_one_place() {
             .collect();
         assert!(!users.is_empty(), "nobody names {used}: this test looks for the wrong thing");
         assert!(
-            users.iter().all(|user| user.starts_with(place)),
-            "{used} belongs to {place}, and is named in {users:?}"
+            users.iter().all(|user| places.iter().any(|place| user.starts_with(place))),
+            "{used} belongs to {places:?}, and is named in {users:?}"
         );
     }
 }

@@ -135,7 +135,8 @@ impl Books {
         ram: &Path,
         scratch: &Path,
     ) -> Result<Self, Error> {
-        let (usage, allocated) = sample(process, ram, scratch)?;
+        let (times, allocated) = sample(process, scratch)?;
+        let usage = Usage { memory_bytes: metrics::memory(process, ram)?, ..times };
         Ok(Self { usage, disks: qmp.disks().await?, allocated })
     }
 }
@@ -323,7 +324,7 @@ impl Active {
             return Err(Error::NotClean(why));
         }
         // It runs, and we cannot look at it.
-        match sample(&self.process, &self.template.ram(), &self.scratch) {
+        match sample(&self.process, &self.scratch) {
             Err(error) if self.process.ended().is_none() => Err(error),
             Err(_) | Ok(_) => Ok(()),
         }
@@ -369,10 +370,8 @@ impl Active {
                     }
                 }
                 reason = qmp.stopped() => return down(qmp, reason).await,
-                _ = samples.tick() => match sample(process, &ram, scratch) {
+                _ = samples.tick() => match sample(process, scratch) {
                     Ok((usage, allocated)) => {
-                        let grown = usage.memory_bytes.saturating_sub(from.memory_bytes);
-                        self.memory_peak = self.memory_peak.max(grown);
                         let cpu = usage.cpu().saturating_sub(from.cpu());
                         if cpu > meter.cpu {
                             return exceeded(Limit::Cpu(cpu));
@@ -383,6 +382,10 @@ impl Active {
                         }
                         if told.elapsed() >= PROGRESS {
                             told = tokio::time::Instant::now();
+                            // Here and at the end: it only grows, and no limit of the host's is on it.
+                            let memory = metrics::memory(process, &ram).unwrap_or(from.memory_bytes);
+                            let grown = memory.saturating_sub(from.memory_bytes);
+                            self.memory_peak = self.memory_peak.max(grown);
                             let disks = qmp.disks().await.unwrap_or(before);
                             tell(Event::Progress(Progress {
                                 elapsed: begun.elapsed(),
@@ -512,12 +515,15 @@ async fn down(qmp: &Qmp, how: String) -> Ending {
     Ending::Down { how, console: qmp.console().await }
 }
 
-fn sample(process: &Process, ram: &Path, scratch: &Path) -> Result<(Usage, u64), Error> {
+/// What the limits are about: processor time, and what the disk takes.
+fn sample(process: &Process, scratch: &Path) -> Result<(Usage, u64), Error> {
     if process.is_held() {
         return Err(Error::Qemu(HELD.to_owned()));
     }
-    let usage = metrics::usage(process, ram)?;
-    Ok((usage, sparse::allocated(scratch).map_err(Error::host("looking at the scratch disk"))?))
+    Ok((
+        metrics::times(process)?,
+        sparse::allocated(scratch).map_err(Error::host("looking at the scratch disk"))?,
+    ))
 }
 
 async fn feed(voice: &mut Voice, stdin: &[u8]) -> Result<(), Error> {

@@ -31,15 +31,28 @@ impl Usage {
 
 /// Reads the books about a QEMU whose guest's memory is a private mapping of `ram`.
 pub(super) fn usage(process: &Process, ram: &Path) -> Result<Usage, Error> {
-    let pid = process.pid();
-    let read = |file: &str| {
-        let path = format!("/proc/{pid}/{file}");
-        std::fs::read_to_string(&path).map_err(Error::host(format!("reading {path}")))
-    };
-    let broken = || Error::Qemu("its entry in /proc makes no sense".to_owned());
-    let (cpu_user, cpu_system, guest) = processor_times(&read("stat")?).ok_or_else(broken)?;
-    let memory_bytes = private_bytes(&read("smaps")?, &ram.to_string_lossy()).ok_or_else(broken)?;
-    let usage = Usage { cpu_user, cpu_system, guest, memory_bytes, qemu_memory_peak: None };
+    Ok(Usage { memory_bytes: memory(process, ram)?, ..times(process)? })
+}
+
+/// The guest's memory that is no longer its template's. The kernel counts page by page: milliseconds, for a guest
+/// that has touched much.
+pub(super) fn memory(process: &Process, ram: &Path) -> Result<u64, Error> {
+    private_bytes(&read(process, "smaps")?, &ram.to_string_lossy()).ok_or_else(broken)
+}
+
+fn read(process: &Process, file: &str) -> Result<String, Error> {
+    let path = format!("/proc/{}/{file}", process.pid());
+    std::fs::read_to_string(&path).map_err(Error::host(format!("reading {path}")))
+}
+
+fn broken() -> Error {
+    Error::Qemu("its entry in /proc makes no sense".to_owned())
+}
+
+/// Reads all but the memory, which takes next to nothing.
+pub(super) fn times(process: &Process) -> Result<Usage, Error> {
+    let (cpu_user, cpu_system, guest) = processor_times(&read(process, "stat")?).ok_or_else(broken)?;
+    let usage = Usage { cpu_user, cpu_system, guest, ..Usage::default() };
     Ok(match process.books() {
         Some(books) => Usage {
             cpu_user: books.cpu_user,
