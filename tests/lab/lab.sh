@@ -124,12 +124,9 @@ boot() {
 
 # Host and conditions, then what the lab said.
 report() {
-    local commit
-    commit=$(git rev-parse --short HEAD 2> /dev/null || echo unknown)
-    [ -z "$(git status --porcelain --untracked-files=no 2> /dev/null)" ] || commit="$commit and changes"
     cat <<END
 lab: evalfleet under KVM, in an emulated machine with SVM, $(date -u '+%Y-%m-%d %H:%M UTC')
-  evalfleet: $commit
+  evalfleet: $COMMIT
   around it: $(qemu-system-x86_64 --version | head -1), -cpu EPYC,+svm,+npt, emulated on $(nproc) shared cores
   took: $SECONDS s in all
 
@@ -140,6 +137,8 @@ END
     cat "$WORK/log"
 }
 
+COMMIT=$(git rev-parse --short HEAD 2> /dev/null || echo unknown)
+[ -z "$(git status --porcelain --untracked-files=no 2> /dev/null)" ] || COMMIT="$COMMIT and changes"
 root || { say "the root disk could not be made; see $WORK/root.log"; exit "$INFRASTRUCTURE"; }
 payload || { say "what is tried could not be built"; exit "$INFRASTRUCTURE"; }
 boot

@@ -553,7 +553,8 @@ impl Template {
 /// Connects to both of a fresh QEMU's sockets.
 pub(super) async fn connect(process: &mut Process, limit: Duration) -> Result<(Qmp, Agent), Error> {
     let (qmp, agent) = (process.socket(QMP_SOCKET), process.socket(AGENT_SOCKET));
-    let connected = async { Ok::<_, Error>((Qmp::connect(&qmp).await?, Agent::connect(&agent).await?)) };
+    let connected =
+        async { Ok::<_, Error>((Qmp::connect(&qmp, limit).await?, Agent::connect(&agent).await?)) };
     let late = Err(Error::TimedOut { what: "the start of QEMU", seconds: limit.as_secs() });
     match process.alive_while(timeout(limit, connected)).await?.unwrap_or(late) {
         // A QEMU that ends first lets go of its sockets, and only then can be asked why.

@@ -94,7 +94,8 @@ impl Way {
     ) -> Result<(Qmp, Agent, Found), Error> {
         let socket = process.socket(QMP_SOCKET);
         let late = Error::TimedOut { what: "the start of QEMU", seconds: limit.as_secs() };
-        let connected = process.alive_while(tokio::time::timeout(limit, Qmp::connect(&socket))).await?;
+        let connected =
+            process.alive_while(tokio::time::timeout(limit, Qmp::connect(&socket, limit))).await?;
         let qmp = connected.unwrap_or(Err(late))?;
         let door = self.door(network::open(&qmp, &self.network).await?);
         door.write_configuration(process.run_dir())?;

@@ -5,8 +5,10 @@
 //! number behind such a byte is of somebody else's life. What it says is hostile: a line is bounded.
 
 use super::super::Error;
-use qapi::futures::{QapiService, QgaStreamTokio};
-use qapi::qga;
+use super::{Asker, Unanswered};
+use futures::Sink;
+use qapi::futures::QgaStreamTokio;
+use qapi::{Execute, qga};
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -25,9 +27,11 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a program is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 
+type Commands = QgaStreamTokio<WriteHalf<UnixStream>>;
+
 /// A conversation with one VM's guest agent.
 pub(in crate::vm) struct Qga {
-    service: QapiService<QgaStreamTokio<WriteHalf<UnixStream>>>,
+    asker: Asker<Commands>,
 }
 
 impl std::fmt::Debug for Qga {
@@ -47,16 +51,17 @@ pub(in crate::vm) struct Status {
     pub(in crate::vm) stdout: Vec<u8>,
 }
 
-macro_rules! execute {
-    ($self:ident, $name:literal, $command:expr) => {
-        match timeout(COMMAND_TIMEOUT, $self.service.execute($command)).await {
-            Ok(answer) => answer.map_err(|error| Error::Agent(format!("(QEMU's) {}: {error}", $name))),
-            Err(_) => Err(Error::TimedOut { what: $name, seconds: COMMAND_TIMEOUT.as_secs() }),
-        }
-    };
-}
-
 impl Qga {
+    async fn execute<C: qapi::Command>(&self, command: C) -> Result<C::Ok, Error>
+    where
+        Commands: Sink<Execute<C, u32>, Error = io::Error>,
+    {
+        self.asker.ask(command, COMMAND_TIMEOUT).await.map_err(|unanswered| match unanswered {
+            Unanswered::Refused(message) => Error::Agent(format!("(QEMU's) {}: {message}", C::NAME)),
+            Unanswered::Late => Error::TimedOut { what: C::NAME, seconds: COMMAND_TIMEOUT.as_secs() },
+        })
+    }
+
     /// Connects to QEMU's end of the agent's port and agrees on where the conversation begins. The
     /// number `id` should be nobody else's.
     pub(in crate::vm) async fn connect(socket: &Path, id: u32, limit: Duration) -> Result<Self, Error> {
@@ -68,9 +73,9 @@ impl Qga {
             let (service, events) = stream.into_parts();
             // It drives the reading; it ends when either side hangs up.
             tokio::spawn(events.into_future());
-            let qga = Self { service };
+            let qga = Self { asker: Asker::new(service) };
             let id = i64::from(id);
-            let said = execute!(qga, "guest-sync-delimited", qga::guest_sync_delimited { id })?;
+            let said = qga.execute(qga::guest_sync_delimited { id }).await?;
             if said == id { Ok(qga) } else { Err(Error::Agent("(QEMU's) answers somebody else".to_owned())) }
         };
         let late = Error::TimedOut { what: "QEMU's guest agent", seconds: limit.as_secs() };
@@ -79,13 +84,13 @@ impl Qga {
 
     /// Sees whether it answers.
     pub(in crate::vm) async fn ping(&self) -> Result<(), Error> {
-        execute!(self, "guest-ping", qga::guest_ping {}).map(drop)
+        self.execute(qga::guest_ping {}).await.map(drop)
     }
 
     /// Sets the clock, in nanoseconds since 1970. The agent also sets the machine's own clock, and
     /// complains where the image has no program for that: the caller reads the clock to be sure.
     pub(in crate::vm) async fn set_time(&self, nanoseconds: i64) -> Result<(), Error> {
-        execute!(self, "guest-set-time", qga::guest_set_time { time: Some(nanoseconds) }).map(drop)
+        self.execute(qga::guest_set_time { time: Some(nanoseconds) }).await.map(drop)
     }
 
     /// Starts a program and gives its number.
@@ -98,12 +103,12 @@ impl Qga {
             env: None,
             input_data: Some(stdin),
         };
-        Ok(execute!(self, "guest-exec", command)?.pid)
+        Ok(self.execute(command).await?.pid)
     }
 
     /// Asks how a program stands. Its end is told once.
     pub(in crate::vm) async fn status(&self, pid: i64) -> Result<Status, Error> {
-        let status = execute!(self, "guest-exec-status", qga::guest_exec_status { pid })?;
+        let status = self.execute(qga::guest_exec_status { pid }).await?;
         Ok(Status {
             exited: status.exited,
             code: status.exitcode,
@@ -126,20 +131,20 @@ impl Qga {
     /// Opens a file of the guest; `mode` is C's.
     pub(in crate::vm) async fn open(&self, path: &str, mode: &str) -> Result<i64, Error> {
         let (path, mode) = (path.to_owned(), Some(mode.to_owned()));
-        execute!(self, "guest-file-open", qga::guest_file_open { path, mode })
+        self.execute(qga::guest_file_open { path, mode }).await
     }
 
     /// Reads on in a file, at most `bytes_max` bytes; none at its end, for now.
     pub(in crate::vm) async fn read(&self, handle: i64, bytes_max: usize) -> Result<Vec<u8>, Error> {
         let count = Some(bytes_max as i64);
-        Ok(execute!(self, "guest-file-read", qga::guest_file_read { handle, count })?.buf_b64)
+        Ok(self.execute(qga::guest_file_read { handle, count }).await?.buf_b64)
     }
 
     /// Writes all of `data` to a file.
     pub(in crate::vm) async fn write(&self, handle: i64, mut data: &[u8]) -> Result<(), Error> {
         while !data.is_empty() {
             let command = qga::guest_file_write { handle, buf_b64: data.to_vec(), count: None };
-            let written = execute!(self, "guest-file-write", command)?.count;
+            let written = self.execute(command).await?.count;
             let written = usize::try_from(written).ok().filter(|count| (1..=data.len()).contains(count));
             let written = written.ok_or_else(|| Error::Agent("(QEMU's) writes nothing".to_owned()))?;
             data = &data[written..];
@@ -149,7 +154,7 @@ impl Qga {
 
     /// Closes a file.
     pub(in crate::vm) async fn close(&self, handle: i64) -> Result<(), Error> {
-        execute!(self, "guest-file-close", qga::guest_file_close { handle }).map(drop)
+        self.execute(qga::guest_file_close { handle }).await.map(drop)
     }
 }
 

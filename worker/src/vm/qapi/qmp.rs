@@ -1,9 +1,10 @@
 //! QEMU's control socket.
 
 use super::super::Error;
-use futures::StreamExt as _;
-use qapi::futures::{QapiService, QmpStreamTokio};
-use qapi::qmp;
+use super::{Asker, Unanswered};
+use futures::{Sink, StreamExt as _};
+use qapi::futures::QmpStreamTokio;
+use qapi::{Execute, qmp};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -16,15 +17,19 @@ use tokio::time::{sleep, timeout};
 
 /// How often a socket or a migration is looked at: they take tens of milliseconds.
 const GLANCE: Duration = Duration::from_micros(500);
-/// The longest any one command may take.
+/// The longest any one command may take, where resets as a whole may not take longer.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The name of the one snapshot that is saved or loaded at a time.
 const SNAPSHOT_JOB: &str = "snapshot";
 
+type Commands = QmpStreamTokio<WriteHalf<UnixStream>>;
+
 /// A control connection.
 pub(in crate::vm) struct Qmp {
-    service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
+    asker: Asker<Commands>,
+    /// The longest any one command may take.
+    limit: Duration,
     /// The last event that says the guest is no more: it gave up, or its processor did.
     stopped: watch::Receiver<Option<String>>,
     /// Whether somebody has the other end of the network link.
@@ -71,18 +76,20 @@ impl qapi::Command for QueryTraffic {
 
 impl qmp::QmpCommand for QueryTraffic {}
 
-macro_rules! execute {
-    ($self:ident, $name:literal, $command:expr) => {
-        match timeout(COMMAND_TIMEOUT, $self.service.execute($command)).await {
-            Ok(answer) => answer.map_err(|error| Error::Qmp { command: $name, message: error.to_string() }),
-            Err(_) => Err(Error::TimedOut { what: $name, seconds: COMMAND_TIMEOUT.as_secs() }),
-        }
-    };
-}
-
 impl Qmp {
-    /// Connects as soon as the socket is there; the caller bounds the wait.
-    pub(in crate::vm) async fn connect(socket: &Path) -> Result<Self, Error> {
+    async fn execute<C: qapi::Command>(&self, command: C) -> Result<C::Ok, Error>
+    where
+        Commands: Sink<Execute<C, u32>, Error = std::io::Error>,
+    {
+        self.asker.ask(command, self.limit).await.map_err(|unanswered| match unanswered {
+            Unanswered::Refused(message) => Error::Qmp { command: C::NAME, message },
+            Unanswered::Late => Error::TimedOut { what: C::NAME, seconds: self.limit.as_secs() },
+        })
+    }
+
+    /// Connects as soon as the socket is there; the caller bounds the wait. A machine whose resets may take `reset`
+    /// is given as long for a command.
+    pub(in crate::vm) async fn connect(socket: &Path, reset: Duration) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::Qmp { command: "greeting", message: error.to_string() };
         let negotiation = loop {
             match QmpStreamTokio::open_uds(socket).await {
@@ -100,7 +107,8 @@ impl Qmp {
         let (tell_linked, linked) = watch::channel(false);
         let host_fault = Arc::new(OnceLock::new());
         tokio::spawn(listen(events, tell, tell_linked, host_fault.clone()));
-        Ok(Self { service, stopped, linked, host_fault })
+        let limit = reset.max(COMMAND_TIMEOUT);
+        Ok(Self { asker: Asker::new(service), limit, stopped, linked, host_fault })
     }
 
     /// Waits until QEMU has taken up the network link; the caller has connected, and bounds the wait. Before
@@ -138,23 +146,23 @@ impl Qmp {
 
     /// Says whether the accelerator itself gave up.
     pub(in crate::vm) async fn accelerator_failed(&self) -> Result<bool, Error> {
-        let status = execute!(self, "query-status", qmp::query_status {})?.status;
+        let status = self.execute(qmp::query_status {}).await?.status;
         Ok(status == qmp::RunState::internal_error)
     }
 
     /// Lets the guest run.
     pub(in crate::vm) async fn cont(&self) -> Result<(), Error> {
-        execute!(self, "cont", qmp::cont {}).map(drop)
+        self.execute(qmp::cont {}).await.map(drop)
     }
 
     /// Has QEMU close its disks and end.
     pub(in crate::vm) async fn quit(&self) -> Result<(), Error> {
-        execute!(self, "quit", qmp::quit {}).map(drop)
+        self.execute(qmp::quit {}).await.map(drop)
     }
 
     /// Holds the guest.
     pub(in crate::vm) async fn stop(&self) -> Result<(), Error> {
-        execute!(self, "stop", qmp::stop {}).map(drop)
+        self.execute(qmp::stop {}).await.map(drop)
     }
 
     /// Writes the devices' state to `file`; the memory stays where it is.
@@ -171,11 +179,7 @@ impl Qmp {
 
     async fn save(&self, file: &Path, limit: Duration) -> Result<(), Error> {
         let uri = format!("file:{}", file.display());
-        execute!(
-            self,
-            "migrate",
-            qmp::migrate { uri: Some(uri), channels: None, detach: None, resume: None }
-        )?;
+        self.execute(qmp::migrate { uri: Some(uri), channels: None, detach: None, resume: None }).await?;
         self.migrated("saving the state", limit).await
     }
 
@@ -193,11 +197,7 @@ impl Qmp {
 
     async fn load(&self, file: &Path, limit: Duration) -> Result<(), Error> {
         let uri = format!("file:{}", file.display());
-        execute!(
-            self,
-            "migrate-incoming",
-            qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }
-        )?;
+        self.execute(qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }).await?;
         self.migrated("loading the state", limit).await
     }
 
@@ -210,7 +210,7 @@ impl Qmp {
     ) -> Result<(), Error> {
         let (disk, tag, job_id) = (disk.to_owned(), tag.to_owned(), SNAPSHOT_JOB.to_owned());
         let save = qmp::snapshot_save { job_id, tag, vmstate: disk.clone(), devices: vec![disk] };
-        execute!(self, "snapshot-save", save)?;
+        self.execute(save).await?;
         self.snapshot_done("saving a snapshot", limit).await
     }
 
@@ -223,19 +223,19 @@ impl Qmp {
     ) -> Result<(), Error> {
         let (disk, tag, job_id) = (disk.to_owned(), tag.to_owned(), SNAPSHOT_JOB.to_owned());
         let load = qmp::snapshot_load { job_id, tag, vmstate: disk.clone(), devices: vec![disk] };
-        execute!(self, "snapshot-load", load)?;
+        self.execute(load).await?;
         self.snapshot_done("loading a snapshot", limit).await
     }
 
     async fn snapshot_done(&self, what: &'static str, limit: Duration) -> Result<(), Error> {
         let wait = async {
             loop {
-                let jobs = execute!(self, "query-jobs", qmp::query_jobs {})?;
+                let jobs = self.execute(qmp::query_jobs {}).await?;
                 let job = jobs.into_iter().find(|job| job.id == SNAPSHOT_JOB);
                 let failed = |message: String| Err(Error::Qmp { command: "snapshot", message });
                 let Some(job) = job else { return failed("its job is gone".to_owned()) };
                 if job.status == qmp::JobStatus::concluded {
-                    execute!(self, "job-dismiss", qmp::job_dismiss { id: job.id })?;
+                    self.execute(qmp::job_dismiss { id: job.id }).await?;
                     return job.error.map_or(Ok(()), failed);
                 }
                 sleep(GLANCE).await;
@@ -247,13 +247,13 @@ impl Qmp {
 
     async fn enable(&self, capability: qmp::MigrationCapability) -> Result<(), Error> {
         let capabilities = vec![qmp::MigrationCapabilityStatus { capability, state: true }];
-        execute!(self, "migrate-set-capabilities", qmp::migrate_set_capabilities { capabilities }).map(drop)
+        self.execute(qmp::migrate_set_capabilities { capabilities }).await.map(drop)
     }
 
     async fn migrated(&self, what: &'static str, limit: Duration) -> Result<(), Error> {
         let wait = async {
             loop {
-                let info = execute!(self, "query-migrate", qmp::query_migrate {})?;
+                let info = self.execute(qmp::query_migrate {}).await?;
                 if info.status == Some(qmp::MigrationStatus::completed) {
                     return Ok(());
                 }
@@ -273,17 +273,17 @@ impl Qmp {
     pub(in crate::vm) async fn console(&self) -> String {
         let read =
             qmp::ringbuf_read { device: super::super::qemu::CONSOLE.to_owned(), size: 65536, format: None };
-        execute!(self, "ringbuf-read", read).unwrap_or_default()
+        self.execute(read).await.unwrap_or_default()
     }
 
     /// Runs a command of QEMU's monitor for people, where there is none for programs, and gives what it says.
     pub(in crate::vm) async fn monitor(&self, command_line: String) -> Result<String, Error> {
-        execute!(self, "human-monitor-command", qmp::human_monitor_command { command_line, cpu_index: None })
+        self.execute(qmp::human_monitor_command { command_line, cpu_index: None }).await
     }
 
     /// Counts the traffic of the disks together.
     pub(in crate::vm) async fn disks(&self) -> Result<DiskCounters, Error> {
-        let disks = execute!(self, "query-blockstats", QueryTraffic {})?;
+        let disks = self.execute(QueryTraffic {}).await?;
         Ok(disks.iter().fold(DiskCounters::default(), |sum, disk| DiskCounters {
             read_bytes: sum.read_bytes.saturating_add(disk.stats.rd_bytes),
             written_bytes: sum.written_bytes.saturating_add(disk.stats.wr_bytes),
@@ -335,5 +335,41 @@ fn end_of_guest(event: &qmp::Event) -> Option<String> {
         qmp::Event::GUEST_PANICKED { .. } => Some("the guest's kernel panicked".to_owned()),
         qmp::Event::RESET { data, .. } if data.guest => Some("the guest reset itself".to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+    /// A QEMU that answers the first command, and then says no more.
+    async fn qemu(socket: std::path::PathBuf) {
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (from, mut to) = tokio::io::split(stream);
+        let version = r#"{"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}"#;
+        to.write_all(format!("{{\"QMP\": {{\"version\": {version}, \"capabilities\": []}}}}\n").as_bytes())
+            .await
+            .unwrap();
+        let mut lines = BufReader::new(from).lines();
+        lines.next_line().await.unwrap();
+        to.write_all(b"{\"return\": {}}\n").await.unwrap();
+        while lines.next_line().await.unwrap().is_some() {}
+    }
+
+    #[tokio::test]
+    async fn after_a_silence_nothing_more_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("qmp");
+        let silent = tokio::spawn(qemu(socket.clone()));
+        let mut qmp = Qmp::connect(&socket, Duration::ZERO).await.unwrap();
+        qmp.limit = Duration::from_millis(20);
+        let late = qmp.cont().await.unwrap_err();
+        assert!(matches!(late, Error::TimedOut { what: "cont", .. }), "{late:?}");
+        let refused = qmp.stop().await.unwrap_err().to_string();
+        assert!(refused.contains("never answered"), "{refused}");
+        assert_eq!(qmp.console().await, "", "which is asked for where something failed");
+        silent.abort();
     }
 }
