@@ -57,8 +57,8 @@ fuzz: ## Fuzz what reads the bytes of VMs: FUZZ_SECONDS (600) for each target.
 
 bench: build ## Measure; results go to bench/results/.
 	$(IN_TARGET) target/debug/evalfleet image build base
-	$(CARGO) build --locked --release --package evalfleet-worker --bins
-	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench
+	$(CARGO) build --locked --release --workspace --bins
+	$(IN_TARGET) target/release/evalfleet-bench
 
 # Other programs for finding change points, to compare with.
 PEERS := target/peers/bin/python
@@ -72,8 +72,8 @@ endif
 
 soak: build ## Ten thousand resets, each job looking for what all before it left. Takes hours under emulation.
 	$(IN_TARGET) target/debug/evalfleet image build base
-	$(CARGO) build --locked --release --package evalfleet-worker --bins
-	$(IN_TARGET) $(CARGO) run --locked --release --package evalfleet-bench -- soak > target/soak.txt
+	$(CARGO) build --locked --release --workspace --bins
+	$(IN_TARGET) target/release/evalfleet-bench soak > target/soak.txt
 	mv target/soak.txt bench/results/soak.txt
 
 crash: build ## Kill every part of a real cluster while 10,000 jobs flow: with the host's RabbitMQ, and with 4.x. CRASH=… for less.

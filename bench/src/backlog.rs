@@ -1,12 +1,12 @@
 //! A backlog: as many jobs as a queue may hold are submitted and nobody takes one. Submitting must not slow down
 //! with it, and the client's memory must not grow.
 
-use crate::broker::on_broker;
 use crate::host::{self, Host};
+use crate::parts::{on_broker, resident};
 use crate::report::{Figure, Report};
 use anyhow::{Context as _, ensure};
 use evalfleet::client::Client;
-use evalfleet::machine::{Kind, Machine};
+use evalfleet::machine::Kind;
 use evalfleet_proto::ids::Lane;
 use evalfleet_proto::submission::Submission;
 use evalfleet_proto::topology;
@@ -64,10 +64,6 @@ pub async fn measure(jobs: usize, interrupted: &CancellationToken) -> anyhow::Re
 }
 
 async fn pile_up(settings: &Settings, jobs: usize) -> anyhow::Result<(Vec<Seen>, u32)> {
-    let machine = Machine::read(&settings.state_dir()).context("the machine's own file")?;
-    // Erlang's port mapper is of the same kind, and small.
-    let brokers = machine.parts.iter().filter(|part| part.kind == Kind::Broker);
-    let pids: Vec<u32> = brokers.filter_map(|part| u32::try_from(part.pid?).ok()).collect();
     let client = Client::connect(settings).await?;
     let mut seen = Vec::new();
     let mut left = jobs;
@@ -84,7 +80,8 @@ async fn pile_up(settings: &Settings, jobs: usize) -> anyhow::Result<(Vec<Seen>,
         }
         ensure!(count == section, "{count} of {section} jobs were confirmed");
         left -= section;
-        let broker_bytes = pids.iter().map(|pid| host::resident(Some(*pid))).sum::<anyhow::Result<u64>>()?;
+        // Erlang's port mapper is of the same kind, and small.
+        let broker_bytes = resident(settings, Kind::Broker)?;
         let rate = section as f64 / begun.elapsed().as_secs_f64();
         let client_bytes = host::resident(None)?;
         tracing::debug!(jobs = jobs - left, rate, client_bytes, broker_bytes, "a section");

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use evalfleet_bench::report::Report;
 use evalfleet_bench::soak::Plan;
-use evalfleet_bench::{backlog, effects, pace, queue, reset, soak, stream, submit};
+use evalfleet_bench::{backlog, effects, history, pace, queue, reset, soak, stream, submit};
 use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, logging, shutdown};
 use std::path::{Path, PathBuf};
@@ -84,6 +84,18 @@ enum What {
         #[arg(long, default_value_t = 1_000_000)]
         jobs: usize,
     },
+    /// A long history: what recording costs as it grows, how long its pages take, and its memory.
+    History {
+        /// Evaluations.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(10..))]
+        evaluations: u64,
+        /// Dead letters.
+        #[arg(long, default_value_t = 100_000)]
+        letters: u64,
+        /// How often each page is asked for.
+        #[arg(long, default_value_t = 100)]
+        rounds: usize,
+    },
     /// Jobs submitted and confirmed a second, beside the AMQP library alone, on a RabbitMQ of its own.
     Submit {
         /// Jobs of a round.
@@ -96,7 +108,7 @@ enum What {
 }
 
 /// What is measured if nothing is said, and the files of its tables.
-const EVERYTHING: [(&str, What); 7] = [
+const EVERYTHING: [(&str, What); 8] = [
     ("reset.txt", What::Reset { runs: 15 }),
     ("pace.txt", What::Pace { blocks: 5 }),
     ("stream.txt", What::Stream { runs: 5 }),
@@ -104,6 +116,7 @@ const EVERYTHING: [(&str, What); 7] = [
     ("queue.txt", What::Queue { jobs: 300, window: 32 }),
     ("submit.txt", What::Submit { messages: 5_000, rounds: 5 }),
     ("backlog.txt", What::Backlog { jobs: 1_000_000 }),
+    ("history.txt", What::History { evaluations: 100_000, letters: 100_000, rounds: 100 }),
 ];
 
 #[tokio::main]
@@ -150,6 +163,10 @@ async fn measure(
         }
         What::Backlog { jobs } => {
             Box::pin(backlog::measure(jobs, interrupted)).await.context("measuring a backlog")
+        }
+        What::History { evaluations, letters, rounds } => {
+            let plan = history::Plan { evaluations, letters, rounds };
+            Box::pin(history::measure(plan, interrupted)).await.context("measuring a history")
         }
         What::Submit { messages, rounds } => {
             Box::pin(submit::measure(messages, rounds, interrupted)).await.context("measuring submissions")

@@ -3,8 +3,8 @@
 //! Everything a job's way has is there: durable queues, confirms both ways, the job settled only after
 //! its result is confirmed. What is not there is the work.
 
-use crate::broker::on_broker;
 use crate::host::Host;
+use crate::parts::on_broker;
 use crate::report::{Figure, Report, Row};
 use crate::series::Series;
 use anyhow::bail;

@@ -3,8 +3,8 @@
 //!
 //! All three publish messages of one size to the same queue; nobody consumes, and it is emptied after each.
 
-use crate::broker::on_broker;
 use crate::host::Host;
+use crate::parts::on_broker;
 use crate::report::{Figure, Report};
 use anyhow::{Context as _, ensure};
 use evalfleet::client::Client;

@@ -69,8 +69,7 @@ payload() {
     slim "$trials_program" "$tree/checkout/target/debug/deps/vm"
     case ",$only," in
         *,ratios,*)
-            cargo build --locked --release --package evalfleet-worker --bins
-            cargo build --locked --release --package evalfleet-bench
+            cargo build --locked --release --workspace --bins
             mkdir -p "$tree/checkout/target/release"
             for program in evalfleet-bench evalfleet-jail; do
                 slim "target/release/$program" "$tree/checkout/target/release/$program"
