@@ -4,14 +4,18 @@
 #   kvm      the kernel's KVM on (emulated) SVM, and the cgroup v2 controllers
 #   probe    evalfleet-worker probe: a template boots, is frozen, cloned and proved; it must say kvm
 #   service  a worker as deploy/systemd/ starts it, without root, on a real broker: one job, in a jail that lacks nothing
-#   trials   the VM trials of tests/vm on reset, jail, limits and faults, under KVM, which is asserted by their own labels
-#            and by every template's record
-#   more     those on strategies, supply and effects, for which all others' time is not spent again
+#   trials   the VM trials of tests/vm on reset, jail, limits, network and scenarios, under KVM, which is asserted by their
+#            own labels and by every template's record
+#   faults   those on faults
+#   more     those on strategies, supply and effects
 #   ratios   the benchmarks of pace and reset, only when asked for: times mean nothing here, but what is compared in one
 #            run is emulated alike
 set -u
 payload=$(dirname "$0")
 . "$payload/settings"
+# What differs from boot to boot is on the kernel's command line.
+asked() { sed -n "s/.*lab\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
+ONLY=$(asked only) TRIALS=$(asked trials) LIMIT_SECONDS=$(asked seconds)
 
 # How much longer than on a machine of one's own everything may take.
 readonly PATIENCE=6
@@ -101,8 +105,10 @@ run_trials() {
 }
 
 trials() {
-    if [ -n "$TRIALS" ]; then run_trials "$TRIALS"; else run_trials --skip strategies:: --skip supply:: --skip effects::; fi
+    if [ -n "$TRIALS" ]; then run_trials "$TRIALS"; else run_trials --skip faults:: --skip strategies:: --skip supply:: --skip effects::; fi
 }
+
+faults() { run_trials faults::; }
 
 more() {
     run_trials --skip reset:: --skip jail:: --skip limits:: --skip faults:: --skip accelerator:: \
@@ -188,7 +194,8 @@ step kvm kvm
 step probe probe
 step service service
 step trials trials
-[ -n "$TRIALS" ] || step more more
+step faults faults
+step more more
 case ",$ONLY," in *,ratios,*) step ratios ratios ;; esac
 echo "summary, under KVM in the lab, after $(now) s:"
 printf '%s' "${summary:-}"
