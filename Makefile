@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard simulate lab lint fuzz bench bench-analytics soak crash clean
+.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard simulate lab lint fuzz bench figures bench-analytics soak crash clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,7 +46,10 @@ test-long: build ## What takes too long for every day: all images built twice, t
 	$(CARGO) test --locked --workspace --test whole -- --ignored --nocapture
 
 simulate: ## Play new schedules of the simulated delivery for SIMULATION_SECONDS (600); the first that fails names its seed.
-	EVALFLEET_SIMULATION_SECONDS=$(or $(SIMULATION_SECONDS),600) $(CARGO) test --locked --workspace --test simulation -- --nocapture nothing_is_lost
+	EVALFLEET_SIMULATION_SECONDS=$(or $(SIMULATION_SECONDS),600) $(CARGO) test --locked --workspace --test simulation -- \
+		--nocapture nothing_is_lost > target/simulation.txt || { cat target/simulation.txt; exit 1; }
+	sed -n 's/^.*simulation: /simulation, one core: /p' target/simulation.txt | tee bench/results/simulation.txt
+	@$(MAKE) --no-print-directory figures
 
 lint: ## Formatting and clippy, as changes are expected to pass them.
 	$(CARGO) fmt --all --check
@@ -59,6 +62,10 @@ bench: build ## Measure; results go to bench/results/.
 	$(IN_TARGET) target/debug/evalfleet image build base
 	$(CARGO) build --locked --release --workspace --bins
 	$(IN_TARGET) target/release/evalfleet-bench
+	@$(MAKE) --no-print-directory figures
+
+figures: ## Show in the README what is in bench/results/.
+	@bench/figures.sh --write
 
 # Other programs for finding change points, to compare with.
 PEERS := target/peers/bin/python
@@ -75,12 +82,14 @@ soak: build ## Ten thousand resets, each job looking for what all before it left
 	$(CARGO) build --locked --release --workspace --bins
 	$(IN_TARGET) target/release/evalfleet-bench soak > target/soak.txt
 	mv target/soak.txt bench/results/soak.txt
+	@$(MAKE) --no-print-directory figures
 
 crash: build ## Kill every part of a real cluster while 10,000 jobs flow: with the host's RabbitMQ, and with 4.x. CRASH=… for less.
 	tests/crash/rabbitmq.sh target/rabbitmq-4
 	$(CARGO) test --locked --workspace --test crash -- run $(CRASH) > target/crash.txt
 	$(CARGO) test --locked --workspace --test crash -- run --rabbitmq $(CURDIR)/target/rabbitmq-4 $(CRASH) >> target/crash.txt
 	mv target/crash.txt bench/results/crash.txt
+	@$(MAKE) --no-print-directory figures
 
 clean: ## Remove what was built; state directories stay.
 	$(CARGO) clean

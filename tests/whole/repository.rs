@@ -7,6 +7,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("repository::each_library_is_named_in_one_place", each_library_is_named_in_one_place),
     ("repository::the_schemas_are_those_of_the_types", the_schemas_are_those_of_the_types),
     ("repository::the_compose_file_is_one", the_compose_file_is_one),
+    ("repository::the_readme_shows_what_was_measured", the_readme_shows_what_was_measured),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -89,5 +90,17 @@ fn the_compose_file_is_one() {
     assert!(services["worker"].get("container_name").is_none(), "a named container cannot be scaled");
     for file in services.values().filter_map(|service| service["build"]["dockerfile"].as_str()) {
         assert!(root.join(file.trim_start_matches("../")).is_file(), "{file}");
+    }
+}
+
+/// The tables in the README are those that programs wrote.
+fn the_readme_shows_what_was_measured() {
+    let root = repository();
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("it is there");
+    let printed = std::process::Command::new(root.join("bench/figures.sh")).output().expect("it runs");
+    assert!(printed.status.success(), "{printed:?}");
+    let (readme, figures) = (read("README.md"), String::from_utf8(printed.stdout).expect("it is UTF-8"));
+    for table in [figures, read("bench/results/reset.txt")] {
+        assert!(readme.contains(table.trim()), "the README is old: make figures\n{table}");
     }
 }
