@@ -3,8 +3,9 @@
 # work, whatever the machine around it lacks. What needs them is tried in it; `make lab` calls this.
 #
 #   tests/lab/lab.sh                      everything; the log goes to bench/results/lab.txt
-#   tests/lab/lab.sh --only kvm,probe     only these steps (see inside.sh); nothing is written to bench/
-#   tests/lab/lab.sh --only kvm,ratios    benchmarks whose ratios are to be seen under KVM
+#   tests/lab/lab.sh --only faults        only these steps (see inside.sh); where they are one of the groups that
+#                                         everything consists of, they take its place in the log
+#   tests/lab/lab.sh --only ratios        benchmarks whose ratios are to be seen under KVM
 #   tests/lab/lab.sh --trials reset::     of the VM trials only those whose names contain this
 #
 # It is started anew for each group of steps. An emulated SVM is not all that a real one is: now and then such a machine
@@ -22,7 +23,7 @@ readonly PROCESSORS=2
 readonly LIMIT_SECONDS=${LAB_LIMIT_SECONDS:-3600}
 # How often a group is begun.
 readonly TRIES=3
-readonly GROUPS_OF_STEPS='kvm,probe,service kvm,trials kvm,faults kvm,more'
+readonly GROUPS_OF_STEPS='probe,service trials faults more'
 readonly WORK=$PWD/target/lab
 readonly RESULT=bench/results/lab.txt
 readonly INFRASTRUCTURE=3 USAGE=64
@@ -129,48 +130,56 @@ boot() {
 
 verdict_of() { sed -n 's/^verdict: //p' "$1" | tail -1; }
 
-# run STEPS: one group, begun again where its machine went down; all that was said goes to the log.
+# run STEPS: one group, begun again where its machine went down; all that was said is kept as the group's.
 run() {
-    local try log=$WORK/log.group
+    local try log=$WORK/log said=$WORK/said/$1 began=$SECONDS
+    mkdir -p "$WORK/said"
+    : > "$said.new"
     for try in $(seq "$TRIES"); do
-        boot "$1" "$log"
+        boot "kvm,$1" "$log"
+        cat "$log" >> "$said.new"
         [ -z "$(verdict_of "$log")" ] || break
-        echo "the lab's machine went down, at try $try of $TRIES" >> "$log"
+        echo "the lab's machine went down, at try $try of $TRIES" >> "$said.new"
         say "the lab's machine went down: the end of its console:"
         tail -5 "$WORK/console" >&2 || true
-        if [ "$try" -lt "$TRIES" ]; then cat "$log" >> "$WORK/log"; fi
     done
     verdicts="$verdicts $(verdict_of "$log" | grep . || echo none)"
-    { cat "$log"; echo; } >> "$WORK/log"
+    # Of some trials of a group nobody takes it for the whole.
+    [ -z "$trials" ] || return 0
+    { printf '#### %s: evalfleet %s, %s, %s s\n\n' "$1" "$COMMIT" "$(date -u '+%Y-%m-%d %H:%M UTC')" "$((SECONDS - began))"; cat "$said.new"; } > "$said"
+    rm "$said.new"
 }
 
-# Host and conditions, then what the lab said.
+# Host and conditions, then what the lab said last of each group.
 report() {
+    local group
     cat <<END
-lab: evalfleet under KVM, in an emulated machine with SVM, $(date -u '+%Y-%m-%d %H:%M UTC')
-  evalfleet: $COMMIT
+lab: evalfleet under KVM, in an emulated machine with SVM
   around it: $(qemu-system-x86_64 --version | head -1), -cpu EPYC,+svm,+npt, emulated on $(nproc) shared cores
-  took: $SECONDS s in all
 
 It shows that a path works, never how fast: KVM itself is emulated here, and no time below says anything
-about real hardware. Made by \`make lab\`.
-
+about real hardware. Made by \`make lab\`, a machine for each group.
 END
-    cat "$WORK/log"
+    for group in $GROUPS_OF_STEPS; do
+        echo
+        cat "$WORK/said/$group"
+    done
 }
 
 COMMIT=$(git rev-parse --short HEAD 2> /dev/null || echo unknown)
 [ -z "$(git status --porcelain --untracked-files=no 2> /dev/null)" ] || COMMIT="$COMMIT and changes"
 root || { say "the root disk could not be made; see $WORK/root.log"; exit "$INFRASTRUCTURE"; }
 payload || { say "what is tried could not be built"; exit "$INFRASTRUCTURE"; }
-verdicts=
-: > "$WORK/log"
+verdicts= whole=yes
 if [ -n "$only$trials" ]; then
-    run "kvm,${only:-trials}"
+    run "${only:-trials}"
 else
     for group in $GROUPS_OF_STEPS; do run "$group"; done
+fi
+for group in $GROUPS_OF_STEPS; do [ -e "$WORK/said/$group" ] || whole=; done
+if [ -n "$whole" ]; then
     report > "$RESULT"
-    say "the log is in $RESULT"
+    say "what was said of each group is in $RESULT"
 fi
 say "verdicts:$verdicts"
 case $verdicts in

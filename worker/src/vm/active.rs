@@ -382,13 +382,14 @@ impl Active {
                         }
                         if told.elapsed() >= PROGRESS {
                             told = tokio::time::Instant::now();
+                            let elapsed = begun.elapsed();
                             // Here and at the end: it only grows, and no limit of the host's is on it.
                             let memory = metrics::memory(process, &ram).unwrap_or(from.memory_bytes);
                             let grown = memory.saturating_sub(from.memory_bytes);
                             self.memory_peak = self.memory_peak.max(grown);
                             let disks = qmp.disks().await.unwrap_or(before);
                             tell(Event::Progress(Progress {
-                                elapsed: begun.elapsed(),
+                                elapsed,
                                 cpu,
                                 memory_bytes: grown,
                                 disk_read_bytes: disks.read_bytes.saturating_sub(before.read_bytes),
