@@ -4,6 +4,7 @@
 use crate::problem::Problem;
 use evalfleet::client::{self, Client};
 use evalfleet::dead::{self, Office, Order, Outcome};
+use evalfleet_proto::evaluation::Verdict;
 use evalfleet_proto::ids::{BatchId, JobId};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::status::Exit;
@@ -68,6 +69,14 @@ impl Desk {
     /// When the word cannot be said.
     pub async fn cancel_batch(&self, batch: &BatchId, reason: Option<&str>) -> Result<(), Problem> {
         self.client().await?.cancel_batch(batch, reason).await.map_err(problem)
+    }
+
+    /// Amends a verdict.
+    ///
+    /// # Errors
+    /// When it is none that can be given, the reason says nothing, or the word cannot be said.
+    pub async fn amend(&self, id: JobId, to: Verdict, reason: &str) -> Result<(), Problem> {
+        self.client().await?.amend(id, to, reason).await.map_err(problem)
     }
 
     /// Does with dead letters what `order` says.

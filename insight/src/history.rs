@@ -4,8 +4,11 @@ use crate::json::json;
 use crate::problem::Problem;
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::guard;
-use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Log, Point, Status, View};
+use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Log, Point, Status as Health, View};
+use evalfleet_proto::amendment::Amended;
+use evalfleet_proto::evaluation::{Evaluation, Verdict};
 use evalfleet_proto::ids::Sha256;
+use evalfleet_proto::status::{Cause, Status};
 use evalfleet_service::blobs::Blobs;
 use serde_json::{Value as Json, json as object};
 
@@ -50,9 +53,9 @@ impl History {
     pub async fn health(&self) -> Result<Json, Problem> {
         let health = self.client.health().await.map_err(problem)?;
         let status = match health.status {
-            Status::Ready => "ready",
-            Status::Opening => "opening",
-            Status::Failed => "failed",
+            Health::Ready => "ready",
+            Health::Opening => "opening",
+            Health::Failed => "failed",
         };
         Ok(object!({ "status": status, "uri": health.uri, "driver": health.driver, "basis_t": health.basis_t,
             "durable": health.durable, "note": health.note, "last_error": health.last_error }))
@@ -66,7 +69,7 @@ impl History {
         let basis_t = self.client.health().await.map_err(problem)?.basis_t.unwrap_or(0);
         let key = Entity::Lookup("evaluation/id".to_owned(), Value::Str(id.to_owned()));
         let pattern = "[* {:evaluation/function-calls [*]} {:evaluation/batch [:evaluation/id]} {:evaluation/worker [:worker/id]} \
-                       {:evaluation/image [:image/digest]}]";
+                       {:evaluation/image [:image/digest]} {:evaluation/amendments [*]}]";
         let facts = self.client.pull(pattern, &key, view(as_of)).await.map_err(problem)?;
         let absent = || {
             Problem::not_found(format!(
@@ -76,7 +79,7 @@ impl History {
         };
         let facts = facts.filter(|facts| facts.get("evaluation/kind").is_some()).ok_or_else(absent)?;
         let what = match facts.get("evaluation/document").and_then(Value::as_str) {
-            Some(key) => self.document(key).await?,
+            Some(key) => amended(self.document(key).await?, &facts)?,
             None => json(&facts),
         };
         Ok(Found { what, basis_t })
@@ -167,6 +170,37 @@ impl History {
         }
         self.client.query(&question, bounds).await.map_err(problem)
     }
+}
+
+/// The document with the verdict that the facts have: it is kept as it was reported, whatever was amended since.
+fn amended(document: Json, facts: &Value) -> Result<Json, Problem> {
+    let told = facts.get("evaluation/amendments").and_then(Value::as_vector).unwrap_or_default();
+    if told.is_empty() {
+        return Ok(document);
+    }
+    let damaged = |error: serde_json::Error| Problem::damaged(error.to_string());
+    let mut evaluation: Evaluation = serde_json::from_value(document).map_err(damaged)?;
+    let mut told: Vec<&Value> = told.iter().collect();
+    // Entities are numbered as they are recorded.
+    told.sort_by_key(|one| one.get("db/id").and_then(Value::as_int));
+    evaluation.amend(told.into_iter().filter_map(amendment).collect());
+    serde_json::to_value(evaluation).map_err(damaged)
+}
+
+fn amendment(facts: &Value) -> Option<Amended> {
+    let word = |name: &str| facts.get(name).and_then(Value::as_keyword).map(|word| word.replace('-', "_"));
+    let verdict = |status: &str, cause: &str| {
+        let cause = word(cause).and_then(|word| Cause::parse(&word));
+        Some(Verdict { status: Status::parse(&word(status)?)?, cause })
+    };
+    let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(Amended {
+        at: facts.get("amendment/at").and_then(Value::as_inst)?,
+        by: text("amendment/by"),
+        reason: text("amendment/reason"),
+        from: verdict("amendment/status-before", "amendment/cause-before")?,
+        to: verdict("amendment/status", "amendment/cause")?,
+    })
 }
 
 /// What the store's errors mean to whoever asked.

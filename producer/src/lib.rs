@@ -20,6 +20,7 @@ pub mod registry;
 pub mod client;
 pub mod dead;
 
+mod person;
 mod verdicts;
 
 pub mod change;
@@ -31,6 +32,7 @@ pub mod mcp;
 
 pub mod api;
 
+pub mod backup;
 pub mod doctor;
 pub mod machine;
 

@@ -19,6 +19,8 @@ pub enum MessageType {
     Dead,
     /// A [`crate::dead::Handled`].
     Handled,
+    /// A [`crate::amendment::Amendment`].
+    Amendment,
     /// A [`crate::control::Control`].
     Control,
     /// A [`crate::control::Event`].
@@ -33,6 +35,7 @@ impl MessageType {
             Self::Result => "result",
             Self::Dead => "dead",
             Self::Handled => "handled",
+            Self::Amendment => "amendment",
             Self::Control => "control",
             Self::Event => "event",
         }
@@ -40,7 +43,7 @@ impl MessageType {
 
     /// Reads the `type` property.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Job, Self::Result, Self::Dead, Self::Handled, Self::Control, Self::Event]
+        [Self::Job, Self::Result, Self::Dead, Self::Handled, Self::Amendment, Self::Control, Self::Event]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }

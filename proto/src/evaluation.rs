@@ -1,5 +1,6 @@
 //! An evaluation: what is reported of one job. Its JSON is the product's main document.
 
+use crate::amendment::Amended;
 use crate::effect::Effect;
 use crate::ids::{BatchId, JobId, Sha256};
 use crate::job::{Attempt, Job};
@@ -74,6 +75,9 @@ pub struct Evaluation {
     /// The job's labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// How its verdict was amended since it was recorded, oldest first; `status` and `cause` are the last one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amendments: Vec<Amended>,
     /// The job that this one repeats.
     #[serde(default)]
     pub replay_of: Option<JobId>,
@@ -132,6 +136,7 @@ impl Evaluation {
             timings: Timings::default(),
             provenance: Provenance::default(),
             labels: BTreeMap::new(),
+            amendments: Vec::new(),
             replay_of: None,
             attempts: Vec::new(),
             submitted,
@@ -165,16 +170,46 @@ impl Evaluation {
         }
     }
 
+    /// How it ended, and whose doing that was.
+    pub fn verdict(&self) -> Verdict {
+        Verdict { status: self.status, cause: self.cause }
+    }
+
     /// Tells which rule of the document `self` breaks, if any: a cause exactly when not passed, and
     /// evidence for every cause.
     pub fn broken_rule(&self) -> Option<&'static str> {
-        if (self.status == Status::Passed) != self.cause.is_none() {
-            return Some("cause is null exactly when status is passed");
+        if let Some(rule) = self.verdict().broken_rule() {
+            return Some(rule);
         }
         if self.cause.is_some() && self.evidence.is_empty() {
             return Some("a cause rests on evidence");
         }
         None
+    }
+}
+
+/// How something ended, and whose doing that was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Verdict {
+    /// How it ended.
+    pub status: Status,
+    /// Whose doing it was; null exactly when it passed.
+    pub cause: Option<Cause>,
+}
+
+impl Verdict {
+    /// Tells which rule it breaks, if any.
+    pub fn broken_rule(self) -> Option<&'static str> {
+        ((self.status == Status::Passed) != self.cause.is_none())
+            .then_some("cause is null exactly when status is passed")
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.status.as_str())?;
+        self.cause.map_or(Ok(()), |cause| write!(f, " ({})", cause.as_str()))
     }
 }
 

@@ -43,6 +43,22 @@ impl Status {
         }
     }
 
+    /// Reads the word that documents use.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [
+            Self::Passed,
+            Self::Failed,
+            Self::TimedOut,
+            Self::OutOfMemory,
+            Self::LimitExceeded,
+            Self::Crashed,
+            Self::Cancelled,
+            Self::Expired,
+            Self::Dead,
+        ];
+        all.into_iter().find(|status| status.as_str() == word)
+    }
+
     /// The share of the subject that passed, 1 or 0; none when it was not put to the test.
     pub fn success_rate(self, cause: Option<Cause>) -> Option<f64> {
         match (self, cause) {
@@ -78,6 +94,12 @@ impl Cause {
             Self::Budget => "budget",
             Self::Harness => "harness",
         }
+    }
+
+    /// Reads the word that documents use.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [Self::Subject, Self::Infrastructure, Self::Budget, Self::Harness];
+        all.into_iter().find(|cause| cause.as_str() == word)
     }
 }
 

@@ -119,6 +119,7 @@ fn evaluation() -> Evaluation {
             ..Provenance::default()
         },
         labels: [("suite".to_owned(), "s".to_owned())].into(),
+        amendments: Vec::new(),
         replay_of: None,
         attempts: Vec::new(),
         submitted: time(1_700_000_000),

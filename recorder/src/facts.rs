@@ -4,6 +4,7 @@
 //! blob store under the hash that `:evaluation/document` holds. Every component has an identity derived
 //! from the job's, so that recording the same result again adds nothing. What is absent is not written.
 
+pub mod amended;
 pub mod dead;
 
 use crate::history::Imported;

@@ -1,15 +1,17 @@
-//! What is recorded of the dead letters: the letters themselves, and what was done with them.
+//! What is recorded of the dead letters: the letters themselves, and what was done with them; and with them what people
+//! say of verdicts.
 //!
 //! They come in a queue of their own, out of the same exchange as those in `eval.dead`: recording one
 //! takes it from here and leaves it there, to be replayed.
 
 use evalfleet_broker::Delivery;
+use evalfleet_proto::amendment::Amendment;
 use evalfleet_proto::dead::{Did, Handled, Letter};
 use evalfleet_proto::envelope::MessageType;
 use evalfleet_proto::ids::Sha256;
 use evalfleet_proto::wire;
 
-/// Something to be recorded about the dead letters.
+/// Something to be recorded about the dead letters, or about a verdict.
 #[derive(Debug)]
 pub struct Noted {
     /// What names the message: whoever sends it again is told so.
@@ -25,6 +27,8 @@ pub enum What {
     Letter(Box<Letter>),
     /// What was done with one.
     Handled(Handled),
+    /// A verdict that is to be another one.
+    Amended(Amendment),
 }
 
 impl Noted {
@@ -34,13 +38,15 @@ impl Noted {
     /// When it tells of something that was done, and does not say what. A letter is always one.
     pub fn read<P>(delivery: &Delivery<P>) -> Result<Self, String> {
         let message = Sha256::of(&delivery.body);
-        let told = delivery.envelope.as_ref().is_some_and(|envelope| envelope.kind == MessageType::Handled);
-        let what = if told {
+        let kind = delivery.envelope.as_ref().map(|envelope| envelope.kind);
+        let what = if kind == Some(MessageType::Handled) {
             match wire::decode::<Handled>(&delivery.body) {
                 Ok(Handled { did: Did::Unknown, .. }) => return Err("a newer version did that".to_owned()),
                 Ok(handled) => What::Handled(handled),
                 Err(error) => return Err(error.to_string()),
             }
+        } else if kind == Some(MessageType::Amendment) {
+            What::Amended(wire::decode(&delivery.body).map_err(|error| error.to_string())?)
         } else {
             What::Letter(Box::new(Letter::read(delivery.envelope.as_ref(), &delivery.body)))
         };

@@ -113,7 +113,7 @@ impl Kind for Letters {
     fn result(noted: &Noted) -> Option<Evaluation> {
         match &noted.what {
             What::Letter(letter) => letter.result(Timestamp::now()),
-            What::Handled(_) => None,
+            What::Handled(_) | What::Amended(_) => None,
         }
     }
 
@@ -310,7 +310,11 @@ impl<K: Kind> Service<K> {
     /// Lets go of what cannot be recorded: it goes to the dead letters, unless it lies there already.
     async fn give_up(&self, delivery: Delivery<Recorded>, error: &str) -> Result<(), Failure> {
         let Some(letter) = K::letter(&delivery, error, &self.name) else {
-            tracing::error!(?delivery, error, "a dead letter is not in the history: only its queue has it");
+            tracing::error!(
+                ?delivery,
+                error,
+                "not in the history: a letter is in its queue only, what was done with one or said of a verdict in none"
+            );
             return Ok(delivery.settle(&Recorded::among_the_dead()).await?);
         };
         tracing::error!(job = %letter.id, error, "a result cannot be recorded: it goes to the dead letters");

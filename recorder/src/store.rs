@@ -1,13 +1,16 @@
 //! The history as the recorder writes it: documents first, then the facts that point to them.
 
+use crate::facts::amended::Held;
 use crate::facts::{self, Sum};
 use crate::gateway::{self, Gateway};
 use crate::letters::{Noted, What};
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::{Batch, Error as Refusal, Transacted, View};
 use evalfleet_proto::Timestamp;
-use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_proto::amendment::Amendment;
+use evalfleet_proto::evaluation::{Evaluation, Verdict};
 use evalfleet_proto::ids::{BatchId, JobId, Sha256};
+use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::wire;
 use evalfleet_service::blobs::{self, Blobs};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -28,6 +31,12 @@ pub enum Error {
     /// The blob store's.
     #[error(transparent)]
     Blobs(#[from] blobs::Error),
+    /// A verdict was amended that there is not.
+    #[error("no evaluation {id} is recorded whose verdict could be amended")]
+    Unknown {
+        /// Its job.
+        id: JobId,
+    },
     /// Something that has no JSON.
     #[error("a result has no JSON form: {0}")]
     Json(#[from] serde_json::Error),
@@ -40,7 +49,7 @@ impl Error {
             // A full disk is mended by people, and nothing is lost while they do.
             Self::Blobs(_) => true,
             Self::Store(error) => error.is_transient(),
-            Self::Json(_) => false,
+            Self::Json(_) | Self::Unknown { .. } => false,
         }
     }
 
@@ -50,7 +59,7 @@ impl Error {
             Self::Store(error) => {
                 matches!(error, Refusal::Refused { .. } | Refusal::TooLarge { .. } | Refusal::TooOld { .. })
             }
-            Self::Json(_) => true,
+            Self::Json(_) | Self::Unknown { .. } => true,
             Self::Blobs(_) => false,
         }
     }
@@ -119,7 +128,7 @@ impl Store {
     /// As [`Store::record`].
     pub async fn record_dead(&self, noted: &[&Noted]) -> Result<Transacted, Error> {
         let now = Timestamp::now();
-        let mut tx_data = Vec::new();
+        let (mut tx_data, mut batches) = (Vec::new(), BTreeSet::new());
         for noted in noted {
             match &noted.what {
                 What::Letter(letter) => {
@@ -128,11 +137,57 @@ impl Store {
                     tx_data.push(facts::dead::letter(&letter.card(now), body, document));
                 }
                 What::Handled(handled) => tx_data.extend(facts::dead::handled(handled)),
+                What::Amended(amendment) => {
+                    let (facts, batch) = self.amended(amendment).await?;
+                    tx_data.extend(facts);
+                    batches.extend(batch);
+                }
             }
         }
         let parts: Vec<Sha256> = noted.iter().map(|noted| noted.message).collect();
         let id = format!("dead/{}", Sha256::of(&wire::encode(&parts)));
-        Ok(self.client.transact(&Batch { id, tx_data, tx_instant: None }).await?)
+        let transacted = self.client.transact(&Batch { id: id.clone(), tx_data, tx_instant: None }).await?;
+        for batch in &batches {
+            let of = format!("sum/{}", Sha256::of(&wire::encode(&(transacted.basis_t, &id, batch))));
+            self.sum_up_one(&of, batch, None).await?;
+        }
+        Ok(transacted)
+    }
+
+    /// The facts of an amended verdict, as the history stands now, and the batch that counts it.
+    async fn amended(&self, amendment: &Amendment) -> Result<(Vec<Value>, Option<BatchId>), Error> {
+        let (name, id) = (Value::Str(amendment.name()), Value::Str(amendment.evaluation.to_string()));
+        let known = "[:find ?a :in $ ?name :where [?a :amendment/id ?name]]";
+        if !self.ask(known, std::slice::from_ref(&name)).await?.is_empty() {
+            // Said before; a transaction has to say something.
+            return Ok((vec![facts::known(amendment.evaluation)], None));
+        }
+        let query = "[:find ?status ?cause ?rate :in $ ?id :where [?e :evaluation/id ?id] \
+                     [?e :evaluation/document _] [?e :evaluation/status ?status] \
+                     [(get-else $ ?e :evaluation/cause :none) ?cause] \
+                     [(get-else $ ?e :evaluation/success-rate -1.0) ?rate]]";
+        let rows = self.ask(query, std::slice::from_ref(&id)).await?;
+        let absent = || Error::Unknown { id: amendment.evaluation };
+        let row = rows.first().and_then(Value::as_vector).ok_or_else(absent)?;
+        let keyword = |at: usize| row.get(at).and_then(Value::as_keyword).map(|word| word.replace('-', "_"));
+        let verdict = Verdict {
+            status: keyword(0).and_then(|word| Status::parse(&word)).ok_or_else(absent)?,
+            cause: keyword(1).and_then(|word| Cause::parse(&word)),
+        };
+        let rate = |value: Option<&Value>| value.and_then(Value::as_float).filter(|rate| *rate >= 0.0);
+        let query = "[:find ?call ?rate :in $ ?id :where [?e :evaluation/id ?id] [?e :evaluation/function-calls ?c] \
+                     [?c :function-call/id ?call] [(get-else $ ?c :function-call/success-rate -1.0) ?rate]]";
+        let calls = self.ask(query, std::slice::from_ref(&id)).await?;
+        let call = |row: &Value| {
+            let row = row.as_vector()?;
+            Some((row.first()?.as_str()?.to_owned(), rate(row.get(1))))
+        };
+        let held =
+            Held { verdict, success_rate: rate(row.get(2)), calls: calls.iter().filter_map(call).collect() };
+        let query = "[:find ?batch :in $ ?id :where [?e :evaluation/id ?id] [?e :evaluation/batch ?b] [?b :evaluation/id ?batch]]";
+        let batch = self.ask(query, &[id]).await?;
+        let batch = batch.first().and_then(|row| row.as_vector()?.first()?.as_str()?.parse().ok());
+        Ok((facts::amended::facts(amendment, &held), batch))
     }
 
     /// The jobs among `evaluations` that have a result already.

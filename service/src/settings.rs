@@ -250,6 +250,10 @@ pub struct Datomic {
     /// Which database.
     pub uri: String,
     config: PathBuf,
+    /// The folder that backups are made in.
+    backup_dir: PathBuf,
+    /// Backups that are kept: the newest.
+    pub backups_max: usize,
     /// The gateway.
     pub url: String,
     /// The file with the gateway's token.
@@ -370,6 +374,9 @@ impl Settings {
         if self.api.rate == 0 {
             wrong.push("api.rate must be 1 or more".to_owned());
         }
+        if self.datomic.backups_max == 0 {
+            wrong.push("datomic.backups_max must be 1 or more".to_owned());
+        }
         if self.api.evaluations_max == 0 {
             wrong.push("api.evaluations_max must be 1 or more".to_owned());
         }
@@ -446,6 +453,11 @@ impl Settings {
     /// Where large contents are.
     pub fn blobs_dir(&self) -> PathBuf {
         or_else(&self.blobs.dir, || self.state_dir().join("blobs"))
+    }
+
+    /// Where backups of the history are made.
+    pub fn backup_dir(&self) -> PathBuf {
+        or_else(&self.datomic.backup_dir, || self.state_dir().join("backups"))
     }
 
     /// The user's EDN file, if there is one.

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fuzzes every target for FUZZ_SECONDS (600) each; whatever it finds is in tests/fuzz/artifacts, and the exit status is
-# not 0. When all targets are through, bench/results/fuzz.txt says how it went. The corpus grows in target/fuzz/corpus; what is in the repository are its seeds.
+# Fuzzes every target, or those that are named, for FUZZ_SECONDS (600) each; whatever it finds is in
+# tests/fuzz/artifacts, and the exit status is not 0. bench/results/fuzz.txt says of each how it went last. The corpus
+# grows in target/fuzz/corpus; what is in the repository are its seeds.
 #
 # The targets are in cargo-fuzz's layout, but cargo-fuzz wants a nightly compiler. The same instrumentation is had from
 # a stable one: coverage is LLVM's and needs no more than flags. There is no address sanitizer then, and nothing here for
@@ -17,12 +18,8 @@ flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-simplifycfg-branch-fold-threshold=0"
 CARGO_TARGET_DIR=$work RUSTFLAGS=$(echo "$flags" | tr -d '\n') \
     cargo build --locked --quiet --release --target "$target" --bin disk --bin frames --bin network
-report=$work/report
-{
-    echo "fuzz: the readers of what VMs say and leave (make fuzz), $(date -u '+%Y-%m-%d %H:%M:%S UTC')"
-    echo "  $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1); $(rustc -V)"
-    echo
-} > "$report"
+report=$root/bench/results/fuzz.txt
+host="$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(rustc -V | cut -d' ' -f1,2)"
 for name in ${*:-disk frames network}; do
     mkdir -p "$work/corpus/$name" "artifacts/$name"
     log=$work/$name.log
@@ -30,6 +27,13 @@ for name in ${*:-disk frames network}; do
     nice "$work/$target/release/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 \
         -max_len=65536 -print_final_stats=1 -artifact_prefix="artifacts/$name/" "$work/corpus/$name" "corpus/$name" \
         > "$log" 2>&1 || { tail -n 40 "$log" >&2; echo "fuzz: $name: see tests/fuzz/artifacts/$name" >&2; exit 1; }
-    ./summary.sh "$name" "$(ls "corpus/$name" | wc -l)" < "$log" | tee -a "$report"
+    { ./summary.sh "$name" "$(ls "corpus/$name" | wc -l)" < "$log"; echo "    $(date -u '+%Y-%m-%d %H:%M UTC'), $host"; } | tee "$work/$name.said"
+    # What was said of the others stays.
+    {
+        echo "fuzz: the readers of what VMs say and leave (make fuzz)"
+        for other in disk frames network; do
+            if [ "$other" = "$name" ]; then cat "$work/$name.said"; else grep -A 1 "^$other: " "$report" || true; fi
+        done
+    } > "$work/report"
+    cp "$work/report" "$report"
 done
-[ $# -gt 0 ] || cp "$report" "$root/bench/results/fuzz.txt"

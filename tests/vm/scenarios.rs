@@ -11,6 +11,7 @@ use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::job::FunctionCall;
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::submission::Submission;
+use evalfleet_proto::units::ByteSize;
 use evalfleet_tests::machine::patience;
 use evalfleet_worker::vm::template::Timeouts;
 use evalfleet_worker::vm::{Clean, Error, Template, accelerator, effects};
@@ -163,11 +164,11 @@ fn set_up(yard: &Yard, name: &str, scenario: &str) {
     eprintln!("{name}, {}: template in {:.1} s", scenario.name, begun.elapsed().as_secs_f64());
 }
 
-/// What compiling takes under emulation, with the compiler's own memory.
-fn generous(mut submission: Submission) -> Submission {
+/// What compiling takes under emulation, with the compiler's own memory: VMs of `rust` have that.
+fn generous(mut submission: Submission, image: &str) -> Submission {
     submission.limits.wall = Duration::from_secs(200);
     submission.limits.cpu = Duration::from_secs(200);
-    submission.limits.memory = evalfleet_proto::units::ByteSize::mib(768);
+    submission.limits.memory = ByteSize::mib(if image == "rust" { 768 } else { 256 });
     submission.limits.processes = 128;
     submission
 }
@@ -181,7 +182,7 @@ fn repository(yard: &Yard, image: &str, script: &str) {
     set_up(yard, image, "repository");
     let ask =
         format!("cd repository && git log --oneline && git status --short && echo own > own.txt && {script}");
-    let mut submission = generous(Submission::command(["sh", "-c", &ask]));
+    let mut submission = generous(Submission::command(["sh", "-c", &ask]), image);
     submission.scenario = Some("repository".to_owned());
     submission.expected_effects =
         vec!["/workspace/repository/target/**".to_owned(), "/root/.cargo/**".to_owned()];
@@ -207,7 +208,7 @@ fn rust_builds(yard: &Yard) {
         set_up(yard, "rust", scenario);
         for command in ["cargo build --offline", "cargo test --offline"] {
             let script = format!("cd counter && {command}");
-            let mut submission = generous(Submission::command(["sh", "-c", &script]));
+            let mut submission = generous(Submission::command(["sh", "-c", &script]), "rust");
             submission.scenario = Some(scenario.to_owned());
             let job = shift.job(submission);
             let report = shift.evaluate(&job);
@@ -226,10 +227,13 @@ fn cases(yard: &Yard, name: &str) {
     let tools: Vec<ToolSpec> = image(yard, name).tools().expect("its tools");
     for tool in tools.iter().filter(|tool| own.contains(&tool.name.as_str())) {
         for case in &tool.cases {
-            let submission = generous(Submission::function_call(FunctionCall {
-                name: tool.name.parse().expect("a tool's name"),
-                args: case.args.clone(),
-            }));
+            let submission = generous(
+                Submission::function_call(FunctionCall {
+                    name: tool.name.parse().expect("a tool's name"),
+                    args: case.args.clone(),
+                }),
+                "rust",
+            );
             let job = shift.job(submission);
             let report = shift.evaluate(&job);
             let answer = report.calls[0].value.clone().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! History: imported with its own times, and asked as the user's document asks it.
 
 use super::Test;
-use evalfleet_tests::machine::{Machine, repository};
+use evalfleet_tests::machine::{Machine, repository, wait_until};
 use serde_json::{Value, json};
 
 pub(crate) const ALL: &[(&str, Test)] = &[
@@ -15,6 +15,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
         "history::a_query_that_would_execute_something_is_refused",
         a_query_that_would_execute_something_is_refused,
     ),
+    ("history::a_verdict_is_amended_and_both_are_known", a_verdict_is_amended_and_both_are_known),
 ];
 
 fn samples() -> Vec<String> {
@@ -133,4 +134,50 @@ fn a_query_that_would_execute_something_is_refused(machine: &Machine) {
         machine.evalfleet(&["query", query]).expect(64);
     }
     assert_eq!(machine.part("gateway")["restarts"], 0);
+}
+
+fn a_verdict_is_amended_and_both_are_known(machine: &Machine) {
+    let batch = "amended";
+    let ended = machine.evalfleet(&["run", "--json", "--batch", batch, "--", "false"]).expect(1).json();
+    let id = ended["id"].as_str().expect("an id");
+    machine.recorded(id);
+    let blamed = "[:find (count ?e) . :in $ ?id :where [?e :evaluation/id ?id] [?e :evaluation/cause :infrastructure]]";
+    let argument = format!("{id:?}");
+    let asked = machine.evalfleet(&["query", blamed, "--arg", &argument, "--json"]).expect(0).json();
+    let then = asked["basis_t"].to_string();
+
+    let amend = |arguments: &[&str]| machine.evalfleet(&[&["amend", id, "--json"], arguments].concat());
+    let said = amend(&["--cause", "infrastructure", "--reason", "the disk was failing"]).expect(0).json();
+    assert_eq!((&said["status"], &said["cause"]), (&json!("failed"), &json!("infrastructure")));
+    assert_eq!((&said["success_rate"], &said["calls"][0]["success_rate"]), (&Value::Null, &Value::Null));
+    assert_eq!(said["amendments"][0]["from"], json!({ "status": "failed", "cause": "subject" }));
+    assert_eq!(rows(machine, &[blamed, "--arg", &argument]), json!([1]));
+    wait_until("its batch counts it as our fault", || {
+        let sums = machine.evalfleet(&["get", batch, "--json"]).expect(0).json();
+        sums["evaluation/infrastructure-faults"] == 1
+    });
+
+    // As of before, it is what was believed then.
+    assert_eq!(rows(machine, &[blamed, "--arg", &argument, "--as-of", &then]), json!([]));
+    let before = machine.evalfleet(&["get", id, "--as-of", &then, "--json"]).expect(0).json();
+    assert_eq!((&before["cause"], &before["amendments"]), (&json!("subject"), &Value::Null));
+
+    let said = amend(&["--status", "passed", "--reason", "the check was wrong"]).expect(0).json();
+    assert_eq!((&said["cause"], &said["success_rate"]), (&Value::Null, &json!(1.0)));
+    assert_eq!(said["amendments"][1]["from"]["cause"], "infrastructure");
+    machine
+        .evalfleet(&["get", id])
+        .expect(0)
+        .says(&["amended: it was failed (subject) until", "the disk was failing"]);
+
+    amend(&["--status", "dead", "--cause", "infrastructure", "--reason", "x"])
+        .expect(4)
+        .says(&["for the fleet to say"]);
+    amend(&["--status", "passed", "--cause", "subject", "--reason", "x"]).expect(4).says(&["exactly when"]);
+    amend(&["--cause", "budget", "--reason", " "]).expect(64).says(&["1 to 1000"]);
+    let unknown = "0198c1c2-0000-7000-8000-000000000000";
+    machine
+        .evalfleet(&["amend", unknown, "--cause", "budget", "--reason", "x"])
+        .expect(64)
+        .says(&["no evaluation"]);
 }

@@ -4,6 +4,7 @@
 //! `--ignored` runs the long ones.
 
 mod api;
+mod backup;
 mod cancel;
 mod change;
 mod dead;
@@ -69,13 +70,14 @@ fn main() -> ExitCode {
         life::ALL,
         dead::ALL,
         api::ALL,
+        backup::ALL,
         insight::ALL,
         roles::ALL,
         faults::ALL,
     ]) {
         trials.extend(group.iter().map(on_machine));
     }
-    trials.push(alone(&dead::LONG).with_ignored_flag(true));
+    trials.extend([&dead::LONG, &backup::LONG].map(|long| alone(long).with_ignored_flag(true)));
     // `-- --ignored` runs them.
     trials.extend(tools::LONG.iter().map(on_machine).map(|trial| trial.with_ignored_flag(true)));
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -10,11 +10,13 @@ use crate::Error;
 use crate::edn::{self, Limits, Value};
 use crate::guard::{self, Question};
 use crate::message::{self, Batch, Bounds, Entity, View};
-use crate::reply::{self, Answer, Health, Log, Status, Transacted};
+use crate::reply::{self, Answer, Copied, Health, Log, Status, Transacted};
 
 /// Above this the gateway refuses a batch; so it is not even sent.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// For copying a whole store.
+const COPY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const POLL: Duration = Duration::from_millis(200);
 /// What a query's caller waits beyond the query's own limit, for the gateway to say so itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -162,6 +164,16 @@ impl Client {
         reply::log(
             &self.post("/tx-range", message::tx_range(start, limit), self.config.request_timeout).await?,
         )
+    }
+
+    /// Copies Datomic Local's files into the gateway's backup folder, under a name that is new there, while nothing
+    /// is written.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the store is no Datomic Local, there is no backup folder, or the disk takes no more;
+    /// [`Error::Busy`].
+    pub async fn back_up(&self, name: &str) -> Result<Copied, Error> {
+        reply::copied(&self.post("/backup", message::backup(name), COPY_TIMEOUT).await?)
     }
 
     async fn post(&self, path: &str, body: String, limit: Duration) -> Result<Value, Error> {

@@ -150,6 +150,12 @@ pub(crate) fn pull(pattern: &Value, entity: &Entity, view: View) -> String {
     Value::Map(entries).to_string()
 }
 
+pub(crate) fn backup(name: &str) -> String {
+    let mut entries = Entries::new();
+    put(&mut entries, "name", name);
+    Value::Map(entries).to_string()
+}
+
 pub(crate) fn tx_range(start: u64, limit: u32) -> String {
     let mut entries = Entries::new();
     put(&mut entries, "start", whole(start));

@@ -94,6 +94,15 @@ pub struct Transaction {
     pub datoms: Vec<Datom>,
 }
 
+/// A copy of the store's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Of the newest transaction in it.
+    pub basis_t: u64,
+    pub files: u64,
+    pub bytes: u64,
+}
+
 /// A stretch of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
@@ -154,6 +163,14 @@ pub(crate) fn transacted(value: &Value) -> Read<Transacted> {
         basis_t: field(value, "basis-t", whole)?,
         duplicate: field(value, "duplicate", Value::as_bool)?,
         datoms: field(value, "datoms", whole)?,
+    })
+}
+
+pub(crate) fn copied(value: &Value) -> Read<Copied> {
+    Ok(Copied {
+        basis_t: field(value, "basis-t", whole)?,
+        files: field(value, "files", whole)?,
+        bytes: field(value, "bytes", whole)?,
     })
 }
 

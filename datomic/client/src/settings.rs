@@ -11,6 +11,10 @@
 //! values lead to is left to whoever starts the gateway and makes backups.
 
 use std::path::PathBuf;
+use std::str::FromStr as _;
+
+use chrono::{DateTime, Local};
+use croner::Cron;
 
 use crate::edn::{self, Value};
 
@@ -21,7 +25,7 @@ pub struct Settings {
     pub datomic_uri: Option<String>,
     pub schema_file: Option<PathBuf>,
     /// Five cron fields: minute, hour, day of month, month, day of week.
-    pub backup_schedule: Option<String>,
+    pub backup_schedule: Option<Schedule>,
     /// How many days of history are kept; never 0.
     pub retention_days: Option<u32>,
 }
@@ -91,28 +95,32 @@ fn uri(text: &str) -> Result<String, String> {
     ))
 }
 
-fn schedule(text: &str) -> Result<String, String> {
-    const RANGES: [(u32, u32); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)];
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    let fits = fields.len() == RANGES.len()
-        && fields.iter().zip(RANGES).all(|(field, range)| cron_field(field, range));
-    if fits {
-        return Ok(fields.join(" "));
+/// When backups are made: five cron fields, in the time zone of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule(Cron);
+
+impl Schedule {
+    /// The next moment after `now`; `None` for one that never comes, such as a 30th of February.
+    pub fn next(&self, now: DateTime<Local>) -> Option<DateTime<Local>> {
+        self.0.find_next_occurrence(&now, false).ok()
     }
-    Err(format!(":backup-schedule must be five cron fields like \"0 2 * * *\", not {text:?}"))
 }
 
-/// `*`, numbers, ranges and steps, separated by commas.
-fn cron_field(field: &str, (low, high): (u32, u32)) -> bool {
-    let number = |text: &str| text.parse().ok().filter(|number| (low..=high).contains(number));
-    field.split(',').all(|part| {
-        let (span, step) = part.split_once('/').map_or((part, None), |(span, step)| (span, Some(step)));
-        let span_fits = match span.split_once('-') {
-            Some((from, to)) => number(from).zip(number(to)).is_some_and(|(from, to)| from <= to),
-            None => span == "*" || number(span).is_some(),
-        };
-        span_fits && step.is_none_or(|step| step.parse().is_ok_and(|step: u32| (1..=high).contains(&step)))
-    })
+impl std::fmt::Display for Schedule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.pattern.to_string())
+    }
+}
+
+fn schedule(text: &str) -> Result<Schedule, String> {
+    let refused = |why: String| {
+        format!(":backup-schedule must be five cron fields like \"0 2 * * *\", not {text:?}{why}")
+    };
+    // Six would have seconds.
+    if text.split_whitespace().count() != 5 {
+        return Err(refused(String::new()));
+    }
+    Cron::from_str(text).map(Schedule).map_err(|error| refused(format!(": {error}")))
 }
 
 fn days(value: &Value) -> Result<u32, String> {
@@ -124,6 +132,7 @@ fn days(value: &Value) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeZone as _;
 
     #[test]
     fn reads_the_example_as_written() {
@@ -134,7 +143,10 @@ mod tests {
         .expect("the example");
         assert_eq!(settings.datomic_uri.as_deref(), Some("datomic:mem://gemini-eval"));
         assert_eq!(settings.schema_file, Some(PathBuf::from("resources/evaluation-schema.edn")));
-        assert_eq!(settings.backup_schedule.as_deref(), Some("0 2 * * *"));
+        let schedule = settings.backup_schedule.expect("a schedule");
+        let now = Local.with_ymd_and_hms(2026, 1, 31, 6, 0, 0).single().expect("a moment");
+        let next = schedule.next(now).expect("it comes");
+        assert_eq!(next.to_rfc3339()[..16], *"2026-02-01T02:00");
         assert_eq!(settings.retention_days, Some(365));
     }
 

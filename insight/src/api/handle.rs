@@ -1,13 +1,18 @@
-//! `POST /v1/dead-letters/replay`, `POST /v1/dead-letters/drop`: for the role `operate`.
+//! `POST /v1/dead-letters/replay`, `POST /v1/dead-letters/drop`, `POST /v1/evaluations/{id}/amend`: for the role
+//! `operate`.
 
 use super::Shared;
 use super::ask::{body, within};
 use crate::problem::{Problem, Problems};
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use evalfleet::dead::{Action, Changes, Order, Outcome, Which};
+use evalfleet_proto::evaluation::Verdict;
+use evalfleet_proto::ids::JobId;
+use evalfleet_proto::status::{Cause, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -107,6 +112,42 @@ pub(super) async fn drop_letters(
     }
     let action = Action::Drop { reason };
     carry_out(&app.desk, Order { which: named(ids)?, action, dry: dry_run, rate: None, max: None }).await
+}
+
+/// What a verdict is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Amend {
+    /// `passed`, `failed`, `timed_out`, `out_of_memory`, `limit_exceeded` or `crashed`.
+    #[schema(max_length = 30)]
+    status: String,
+    /// `subject`, `infrastructure`, `budget` or `harness`; absent for what passed.
+    #[schema(max_length = 30)]
+    cause: Option<String>,
+    /// The history says it.
+    #[schema(min_length = 1, max_length = 1000)]
+    reason: String,
+}
+
+/// Amend a verdict
+///
+/// The history keeps both, each as of its time; rates and lists count the new one. Wants the role `operate`.
+#[utoipa::path(post, path = "/v1/evaluations/{id}/amend", params(("id" = String, Path, description = "The job")),
+    request_body = Amend, responses((status = 202, description = "The word is said"), Problems))]
+pub(super) async fn amend(
+    State(app): Shared,
+    Path(id): Path<String>,
+    asked: Result<Json<Amend>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Amend { status, cause, reason } = body(asked)?;
+    let id: JobId = id.parse().map_err(|error| Problem::bad_request(format!("{error}")))?;
+    let wrong = |what: &str, word: &str| Problem::bad_request(format!("{what} is {word:?}, which is none"));
+    let status = Status::parse(&status).ok_or_else(|| wrong("status", &status))?;
+    let cause = cause.map(|word| Cause::parse(&word).ok_or_else(|| wrong("cause", &word))).transpose()?;
+    // Of what is not recorded nobody would ever hear.
+    app.history.evaluation(&id.to_string(), None).await?;
+    app.desk.amend(id, Verdict { status, cause }, &reason).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
 }
 
 async fn carry_out(desk: &crate::desk::Desk, order: Order) -> Result<Response, Problem> {

@@ -94,6 +94,7 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
     let operating = OpenApiRouter::new()
         .routes(routes!(handle::replay))
         .routes(routes!(handle::drop_letters))
+        .routes(routes!(handle::amend))
         .routes(routes!(projection::rebuild))
         .route_layer(from_fn(access::operators));
     let open = OpenApiRouter::new()

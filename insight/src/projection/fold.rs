@@ -48,11 +48,6 @@ fn beginning(text: &str) -> Arc<str> {
     text.char_indices().nth(ERROR_MAX).map_or(text, |(end, _)| &text[..end]).into()
 }
 
-fn cause(word: &str) -> Option<Cause> {
-    let all = [Cause::Subject, Cause::Infrastructure, Cause::Budget, Cause::Harness];
-    all.into_iter().find(|cause| cause.as_str() == word)
-}
-
 impl World {
     /// Takes one transaction in; each is to be given once, in order.
     pub fn apply(&mut self, transaction: &Transaction) {
@@ -119,6 +114,9 @@ impl World {
             Some(Entity::Call { call, owner }) => (call, owner),
             Some(_) | None => (Call::default(), None),
         };
+        if datoms.iter().any(|datom| !datom.added && datom.attribute == "function-call/success-rate") {
+            call.success_rate = None;
+        }
         for datom in datoms.iter().filter(|datom| datom.added) {
             match datom.attribute.as_str() {
                 "function-call/name" => {
@@ -236,7 +234,7 @@ impl World {
                 row.status = self.word(value);
                 row.has_passed = value.as_keyword() == Some("passed");
             }
-            "cause" => row.cause = value.as_keyword().and_then(cause),
+            "cause" => row.cause = value.as_keyword().and_then(Cause::parse),
             "timestamp" => row.at = value.as_inst().map_or(0, |time| time.as_millisecond()),
             "success-rate" => row.success_rate = value.as_float(),
             "success-rate-adjusted" => row.adjusted_rate = value.as_float(),

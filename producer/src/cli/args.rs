@@ -1,8 +1,12 @@
 //! The arguments, and the job that they describe.
 
+mod amend;
+mod backup;
 pub mod change;
 mod dead;
 
+pub use amend::AmendArgs;
+pub use backup::BackupCommand;
 pub use dead::{DeadCommand, DeadListArgs, DeadReplayArgs, DeadWhich};
 
 use clap::{Args, Parser, Subcommand};
@@ -82,6 +86,14 @@ pub enum Command {
     #[command(after_help = "Examples:\n  evalfleet cancel 0198c1c2-… --reason 'a newer revision' --wait\n  \
         evalfleet cancel --batch night")]
     Cancel(CancelArgs),
+    /// Amend a verdict that turned out to be wrong.
+    ///
+    /// The history keeps both, each as of its time, with who amended it and why; rates and lists count the new one.
+    #[command(
+        after_help = "Examples:\n  evalfleet amend 0198c1c2-… --cause infrastructure --reason 'the disk of host-3 was failing'\n  \
+        evalfleet amend 0198c1c2-… --status passed --reason 'the check itself was wrong'"
+    )]
+    Amend(AmendArgs),
     /// Show what a job wrote; with -f also while it runs.
     #[command(
         after_help = "Examples:\n  evalfleet logs 0198c1c2-…\n  evalfleet logs -f $(evalfleet submit job.jsonl)"
@@ -113,6 +125,15 @@ pub enum Command {
         evalfleet query @rates.edn --as-of 2025-07-31T06:00:00Z --arg '\"word_count\"'"
     )]
     Query(QueryArgs),
+    /// Back the history up, and restore it.
+    ///
+    /// A backup counts once it was restored into a store of its own and says the same: `now` does both.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  evalfleet backup now\n  evalfleet backup list\n  \
+        evalfleet down && evalfleet backup restore 20260131T020000Z && evalfleet up --detach"
+    )]
+    Backup(BackupCommand),
     /// Show what stands out in the history, what matters most first, each with its numbers.
     #[command(
         after_help = "Examples:\n  evalfleet insights\n  evalfleet insights --as-of 2026-01-31 --json | jq '.insights[].title'"
@@ -189,7 +210,7 @@ pub struct UpArgs {
     #[arg(long)]
     pub detach: bool,
     /// Only these kinds of parts.
-    #[arg(long, value_delimiter = ',', value_parser = ["broker", "gateway", "recorder", "api", "worker"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["broker", "gateway", "recorder", "keeper", "api", "worker"])]
     pub only: Vec<String>,
     /// Set by `--detach` for the process it leaves behind.
     #[arg(long, hide = true)]

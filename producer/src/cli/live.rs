@@ -20,7 +20,8 @@ pub(super) struct Live {
 
 impl Default for Live {
     fn default() -> Self {
-        let style = ProgressStyle::with_template("{msg:.dim}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let style =
+            ProgressStyle::with_template("{msg:.dim}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         Self { shown: [0; 2], usage: ProgressBar::no_length().with_style(style), at_line_start: true }
     }
 }

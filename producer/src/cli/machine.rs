@@ -65,6 +65,7 @@ fn kinds(names: &[String]) -> Vec<Kind> {
         "broker" => Some(Kind::Broker),
         "gateway" => Some(Kind::Gateway),
         "recorder" => Some(Kind::Recorder),
+        "keeper" => Some(Kind::Keeper),
         "api" => Some(Kind::Api),
         "worker" => Some(Kind::Worker),
         _ => None,

@@ -5,6 +5,8 @@ pub mod args;
 pub mod failure;
 pub mod report;
 
+mod amend;
+mod backup;
 mod batch;
 mod cancel;
 mod change;
@@ -108,8 +110,10 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Submit(args) => jobs::submit(context, args).await,
         Command::Wait(args) => jobs::wait(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
+        Command::Amend(args) => amend::amend(context, args).await,
         Command::Logs(args) => logs::logs(context, args).await,
         Command::Batch(command) => batch::batch(context, command).await,
+        Command::Backup(command) => backup::backup(context, command).await,
         Command::Get { id, as_of } => history::get(context, id, as_of.as_deref()).await,
         Command::List { limit } => history::list(context, limit).await,
         Command::Query(args) => history::query(context, args).await,

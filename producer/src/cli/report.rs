@@ -13,11 +13,12 @@ const CONTACTS_MAX: usize = 10;
 /// The report of one evaluation, a few lines without a trailing newline.
 pub fn report(evaluation: &Evaluation) -> String {
     let mut text = verdict(evaluation);
-    for evidence in &evaluation.evidence {
-        let _ = write!(text, "\n  because: {}", evidence.message);
+    for amended in &evaluation.amendments {
+        let (from, by, at) = (amended.from, plain(&amended.by), amended.at.strftime("%Y-%m-%dT%H:%M:%SZ"));
+        let _ = write!(text, "\n  amended: it was {from} until {at}; {by}: {}", plain(&amended.reason));
     }
-    for warning in &evaluation.warnings {
-        let _ = write!(text, "\n  warning: {warning}");
+    for evidence in &evaluation.evidence {
+        let _ = write!(text, "\n  because: {}", plain(&evidence.message));
     }
     effects(evaluation, &mut text);
     network(evaluation, &mut text);

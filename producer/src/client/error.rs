@@ -2,6 +2,7 @@
 
 use crate::registry;
 use evalfleet_broker as broker;
+use evalfleet_proto::evaluation::Verdict;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission;
@@ -49,18 +50,26 @@ pub enum Error {
         /// The bound.
         max: usize,
     },
-    /// The reason for calling a job off is too long.
-    #[error("the reason has {chars} characters, and may have {max}")]
+    /// The reason for calling a job off is too long, or that for amending a verdict says nothing.
+    #[error("the reason has {chars} characters, and may have 1 to {max}")]
     Reason {
         /// Its length.
         chars: usize,
         /// The bound.
         max: usize,
     },
-    /// The broker was lost while a job was being called off.
-    #[error("RabbitMQ did not confirm within {} s that {what} is called off: it may or may not be. Say it again", .waited.as_secs())]
+    /// No verdict can be amended to that.
+    #[error("a verdict cannot be {verdict}: {why}")]
+    Verdict {
+        /// What was asked for.
+        verdict: Verdict,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The broker was lost while a job was being called off, or a verdict amended.
+    #[error("RabbitMQ did not confirm within {} s what was said about {what}: it may or may not have heard. Say it again", .waited.as_secs())]
     Unsaid {
-        /// A job, or a batch.
+        /// A job, a batch, or a verdict.
         what: String,
         /// How long was waited.
         waited: Duration,
@@ -77,7 +86,7 @@ impl Error {
     /// The exit code that says so.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Submission(_) | Self::Tool(_) => Exit::Harness,
+            Self::Submission(_) | Self::Tool(_) | Self::Verdict { .. } => Exit::Harness,
             Self::Broker(broker::Error::TooLarge { .. }) => Exit::Harness,
             Self::Broker(_) | Self::Undecided { .. } | Self::Unheard { .. } | Self::Unsaid { .. } => {
                 Exit::Unreachable

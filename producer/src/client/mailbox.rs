@@ -254,7 +254,11 @@ impl Owner {
                 Ok(event) => drop(slot.send(Notice::Event(event))),
                 Err(error) => tracing::debug!(%error, id = %envelope.id, "an event does not decode"),
             },
-            MessageType::Job | MessageType::Dead | MessageType::Handled | MessageType::Control => {}
+            MessageType::Job
+            | MessageType::Dead
+            | MessageType::Handled
+            | MessageType::Amendment
+            | MessageType::Control => {}
         }
         None
     }

@@ -2,6 +2,7 @@
 
 use super::{Action, Changes, Error, Which, replay_of};
 use crate::api::Api;
+use crate::person;
 use evalfleet_broker::{Confirmed, Delivery, Options, Session};
 use evalfleet_proto::dead::{Card, Did, Filter, Handled, Letter, State};
 use evalfleet_proto::envelope::{Envelope, MessageType};
@@ -116,7 +117,7 @@ impl Office {
             api: Api::new(&settings.api).ok(),
             blobs_dir: settings.blobs_dir(),
             attempts_max: settings.broker.attempts_max,
-            by: who(),
+            by: person::who(),
         })
     }
 
@@ -407,13 +408,6 @@ fn nth(known: Option<&Card>, again: bool) -> u32 {
         // If there were any before, the same job was submitted again, and died again.
         State::Waiting | State::Replayed | State::Dropped | State::Any => before + 1,
     }
-}
-
-/// `user@host`, as far as they are known.
-fn who() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "?".to_owned());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{user}@{host}")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) fn make_private_dir(path: &Path) -> std::io::Result<()> {
 }
 
 /// Replaces a file as a whole: a reader sees the old text or the new one.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let beside = path.with_extension("new");
     // A left-over of a power loss may have another mode.
     let _ = std::fs::remove_file(&beside);
@@ -27,7 +27,7 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> std::io:
 }
 
 /// The secret in `path`, made up at the first time.
-pub(super) fn secret(path: &Path) -> std::io::Result<String> {
+pub(crate) fn secret(path: &Path) -> std::io::Result<String> {
     match std::fs::read_to_string(path) {
         Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().to_owned()),
         Ok(_) => {}

@@ -45,6 +45,7 @@ pub fn command(
     let mut pairs = vec![
         ("--uri", own.datomic_uri.clone().unwrap_or_else(|| settings.datomic.uri.clone())),
         ("--storage-dir", text(&state_dir.join("datomic"))),
+        ("--backup-dir", text(&settings.backup_dir())),
         ("--host", "127.0.0.1".to_owned()),
         ("--port", port.to_string()),
         ("--token-file", text(token_file)),
@@ -54,6 +55,22 @@ pub fn command(
     }
     let args = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
     Ok(Command { program, args })
+}
+
+/// When backups are to be made: where the user's EDN file says so, and the store is one that is backed up here.
+///
+/// # Errors
+/// When that file is wrong.
+pub fn schedule(settings: &Settings) -> Result<Option<edn::Schedule>, Error> {
+    let own = users_file(settings)?;
+    let uri = own.datomic_uri.as_deref().unwrap_or(&settings.datomic.uri);
+    let local = uri.starts_with("datomic:local:");
+    if !local && !uri.starts_with("datomic:mem:") && own.backup_schedule.is_some() {
+        tracing::warn!(
+            "a database behind a transactor is backed up by `bin/datomic backup-db`: :backup-schedule means nothing here"
+        );
+    }
+    Ok(own.backup_schedule.filter(|_| local))
 }
 
 /// The user's own EDN file; it wins over `datomic.uri`.

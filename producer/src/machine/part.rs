@@ -35,6 +35,8 @@ pub enum Kind {
     Gateway,
     /// What writes results.
     Recorder,
+    /// What takes backups on schedule.
+    Keeper,
     /// What reads them out.
     Api,
     /// What runs jobs.

@@ -6,6 +6,7 @@
 //! | `broker` | `epmd` | it takes the login, and the topology is declared |
 //! | `gateway` | | its store is open |
 //! | `recorder` | `broker`, `gateway` | it wrote `ready/recorder` |
+//! | `keeper`, where backups are scheduled | `gateway` | it wrote `ready/keeper` |
 //! | `api` | `gateway` | `/health` |
 //! | `worker-N` | `broker` | it wrote `ready/worker-N` |
 //!
@@ -142,6 +143,9 @@ impl Maker<'_> {
         if self.wants(Kind::Recorder) {
             parts.push(self.recorder()?);
         }
+        if self.wants(Kind::Keeper) && gateway::schedule(self.settings)?.is_some() {
+            parts.push(self.keeper()?);
+        }
         if self.wants(Kind::Api) {
             parts.push(self.api()?);
         }
@@ -212,6 +216,14 @@ impl Maker<'_> {
             grace: Duration::from_secs(30),
             ..self.own("recorder", Kind::Recorder, "evalfleet-recorder")?
         })
+    }
+
+    fn keeper(&self) -> Result<Part, Error> {
+        let mut keeper = self.own("keeper", Kind::Keeper, "evalfleet")?;
+        keeper.args.extend(["backup".to_owned(), "keep".to_owned()]);
+        keeper.environment.push(("EVALFLEET_LOG".to_owned(), "info".to_owned()));
+        keeper.needs = vec!["gateway".to_owned()];
+        Ok(keeper)
     }
 
     fn api(&self) -> Result<Part, Error> {

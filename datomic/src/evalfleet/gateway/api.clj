@@ -1,6 +1,7 @@
 (ns evalfleet.gateway.api
   "The paths, and what may run at once on each."
-  (:require [evalfleet.gateway.batch :as batch]
+  (:require [evalfleet.gateway.backup :as backup]
+            [evalfleet.gateway.batch :as batch]
             [evalfleet.gateway.fault :refer [fault]]
             [evalfleet.gateway.history :as history]
             [evalfleet.gateway.opening :as opening]
@@ -25,8 +26,9 @@
 
 (defn routes [state]
   (let [reading (readers/make)
+        writing (Semaphore. writers-max true)
         write {:method "POST" :body-max batch-bytes-max
-               :permits (Semaphore. writers-max true) :wait-ms writer-wait-ms
+               :permits writing :wait-ms writer-wait-ms
                :handler #(batch/write! (ready-store state) %)}
         read (fn [f]
                {:method "POST" :body-max question-bytes-max
@@ -35,6 +37,8 @@
                              (readers/run reading (question/timeout-ms request) #(f opened request))))})]
     {"/health" {:method "GET" :handler (fn [_] (opening/health state version))}
      "/transact" write
+     "/backup" {:method "POST" :body-max question-bytes-max
+                :handler #(backup/take! (:settings @state) (ready-store state) writing writers-max %)}
      "/query" (read question/ask)
      "/pull" (read question/pull)
      "/tx-range" (read history/tx-range)}))

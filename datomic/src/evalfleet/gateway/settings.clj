@@ -5,18 +5,19 @@
             [clojure.string :as str]))
 
 (def usage
-  "usage: run.sh --uri URI --port PORT --token-file FILE [--storage-dir DIR] [--host HOST] [--schema-file FILE]
+  "usage: run.sh --uri URI --port PORT --token-file FILE [--storage-dir DIR] [--backup-dir DIR] [--host HOST] [--schema-file FILE]
 
   --uri          datomic:local://<db> (embedded, durable; needs --storage-dir),
                  datomic:mem://<db> (in memory, lost at the end),
                  datomic:dev://… or datomic:sql://… (a running transactor)
   --storage-dir  folder of Datomic Local
+  --backup-dir   folder that backups of Datomic Local are made in
   --port         port on loopback; 0 picks one and prints it
   --host         loopback address (127.0.0.1)
   --token-file   file with the token that callers send; 16 characters or more
   --schema-file  EDN file with attributes to add beside the built-in ones")
 
-(def ^:private flags #{"--uri" "--storage-dir" "--port" "--host" "--token-file" "--schema-file"})
+(def ^:private flags #{"--uri" "--storage-dir" "--backup-dir" "--port" "--host" "--token-file" "--schema-file"})
 
 (defn- given [args]
   (loop [[flag value & more :as args] args, found {}]
@@ -64,6 +65,7 @@
                   :driver kind
                   :db-name db-name
                   :storage-dir (some-> (value "--storage-dir") io/file .getAbsolutePath)
+                  :backup-dir (some-> (value "--backup-dir") io/file .getAbsolutePath)
                   :host (or (value "--host") "127.0.0.1")
                   :port (port-number (value "--port"))
                   :token (token (value "--token-file"))

@@ -1,0 +1,82 @@
+(ns evalfleet.gateway.backup
+  "Copies Datomic Local's files, which is how it is backed up: while no transaction runs. The copy is
+  published by a rename, so that what bears a backup's name is whole; whether it can be opened is for
+  the caller to see."
+  (:require [clojure.java.io :as io]
+            [evalfleet.gateway.fault :refer [fault]]
+            [evalfleet.gateway.store :as store])
+  (:import (java.io File IOException)
+           (java.nio.channels FileChannel)
+           (java.nio.file Files OpenOption Path StandardCopyOption StandardOpenOption)
+           (java.util.concurrent Semaphore TimeUnit)))
+
+(def ^:private quiet-wait-ms
+  "For transactions that run to end."
+  60000)
+
+(def ^:private name-form #"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+
+(defn- sync! [^Path path]
+  (with-open [channel (FileChannel/open path (into-array OpenOption [(if (Files/isDirectory path (make-array java.nio.file.LinkOption 0))
+                                                                        StandardOpenOption/READ
+                                                                        StandardOpenOption/WRITE)]))]
+    (.force channel true)))
+
+(defn- delete-tree [^File file]
+  (run! delete-tree (.listFiles file))
+  (.delete file))
+
+(defn- copy-tree!
+  "Copies the files of a folder; answers how many, and their bytes."
+  [^File from ^File to]
+  (.mkdirs to)
+  (let [counts (doall
+                (for [^File file (.listFiles from)
+                      ;; Whoever opens the copy locks it anew.
+                      :when (not= ".lock" (.getName file))]
+                  (let [target (io/file to (.getName file))]
+                    (if (.isDirectory file)
+                      (copy-tree! file target)
+                      (do (Files/copy (.toPath file) (.toPath target)
+                                      (into-array java.nio.file.CopyOption [StandardCopyOption/COPY_ATTRIBUTES]))
+                          (sync! (.toPath target))
+                          {:files 1 :bytes (.length target)})))))]
+    (sync! (.toPath to))
+    (reduce #(merge-with + %1 %2) {:files 0 :bytes 0} counts)))
+
+(defn- checked [{:keys [driver backup-dir]} backup-name]
+  (when-not (= :local driver)
+    (throw (fault :refused (str "only Datomic Local is backed up here: a database in memory has nothing to keep, "
+                                "and one behind a transactor has `bin/datomic backup-db`"))))
+  (when-not backup-dir
+    (throw (fault :refused "the gateway was started without --backup-dir")))
+  (when-not (and (string? backup-name) (re-matches name-form backup-name))
+    (throw (fault :bad-request ":name must be letters, digits, dots, dashes and underscores, 64 at most")))
+  (let [target (io/file backup-dir backup-name)]
+    (when (.exists target)
+      (throw (fault :bad-request (str "there is a backup " backup-name " already"))))
+    target))
+
+(defn take!
+  "Answers {:basis-t :files :bytes}. Holds every place of the `permits`, so that nothing is written meanwhile;
+  callers that write wait, and hear `busy` when that takes long."
+  [{:keys [storage-dir backup-dir db-name] :as settings} opened ^Semaphore permits places {backup-name :name}]
+  (let [^File target (checked settings backup-name)
+        partial (io/file backup-dir (str backup-name ".partial"))]
+    (when-not (.tryAcquire permits places quiet-wait-ms TimeUnit/MILLISECONDS)
+      (throw (fault :busy "transactions did not end within a minute: try again shortly")))
+    (try
+      (delete-tree partial)
+      (let [counts (copy-tree! (io/file storage-dir "evalfleet" db-name)
+                               (io/file partial "evalfleet" db-name))
+            basis (store/basis-t opened)]
+        (sync! (.toPath (io/file partial "evalfleet")))
+        (sync! (.toPath ^File partial))
+        (Files/move (.toPath ^File partial) (.toPath target)
+                    (into-array java.nio.file.CopyOption [StandardCopyOption/ATOMIC_MOVE]))
+        (sync! (.toPath (io/file backup-dir)))
+        (assoc counts :basis-t basis))
+      (catch IOException e
+        (delete-tree partial)
+        (throw (fault :refused (str "the store cannot be copied to " backup-dir ": " (.getMessage e)) e)))
+      (finally (.release permits places)))))

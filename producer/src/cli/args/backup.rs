@@ -1,0 +1,25 @@
+//! The arguments of `backup`.
+
+use clap::Subcommand;
+
+/// `backup`
+#[derive(Debug, Clone, Subcommand)]
+pub enum BackupCommand {
+    /// Take one of the running fleet's history, and check it.
+    Now,
+    /// Show those that there are, the newest first.
+    List,
+    /// Restore one into a store of its own, and see whether it holds what it held.
+    Verify {
+        /// Its name.
+        name: String,
+    },
+    /// Put one in the place of the history; what is there is moved aside. The fleet must be down.
+    Restore {
+        /// Its name.
+        name: String,
+    },
+    /// Take them on schedule, until told to end; `up` starts this where the EDN file has a :backup-schedule.
+    #[command(hide = true)]
+    Keep,
+}
