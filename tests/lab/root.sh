@@ -8,10 +8,10 @@ set -euo pipefail
 
 readonly SUITE=trixie
 readonly PACKAGES=(
-    linux-image-amd64 systemd systemd-sysv udev kmod dbus # a machine
-    qemu-system-x86 util-linux uidmap e2fsprogs           # what a worker runs
-    rabbitmq-server                                       # what a worker serves
-    python3-minimal iproute2 procps                       # what trials look with
+    linux-image-amd64 systemd systemd-sysv udev kmod dbus  # a machine
+    qemu-system-x86 qemu-utils util-linux uidmap e2fsprogs # what a worker runs
+    rabbitmq-server                                        # what a worker serves
+    python3-minimal iproute2 procps                        # what trials look with
 )
 # The kernel's drivers in the initramfs; all others are loaded by udev.
 readonly DRIVERS='virtio_pci virtio_blk ext4'

@@ -174,7 +174,7 @@ fn a_verdict_is_amended_and_both_are_known(machine: &Machine) {
         .expect(4)
         .says(&["for the fleet to say"]);
     amend(&["--status", "passed", "--cause", "subject", "--reason", "x"]).expect(4).says(&["exactly when"]);
-    amend(&["--cause", "budget", "--reason", " "]).expect(64).says(&["1 to 1000"]);
+    amend(&["--status", "failed", "--cause", "budget", "--reason", " "]).expect(64).says(&["1 to 1000"]);
     let unknown = "0198c1c2-0000-7000-8000-000000000000";
     machine
         .evalfleet(&["amend", unknown, "--cause", "budget", "--reason", "x"])
