@@ -5,15 +5,16 @@ use super::{Checked, Error, Manifest, STORE, Shelf, file, shelf};
 use crate::machine::files::secret;
 use crate::machine::gateway;
 use crate::machine::ports::Ports;
-use evalfleet_datomic::{Client, Config};
+use evalfleet_datomic::{Client, Config, Status};
 use evalfleet_proto::Timestamp;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the store may take to open: it indexes its whole log anew.
 const OPENING: Duration = Duration::from_secs(30 * 60);
+const GLANCE: Duration = Duration::from_millis(200);
 
 /// Checks a backup against what it was found to hold when it was taken or, where that is not known, only that it
 /// opens and is whole.
@@ -91,7 +92,7 @@ pub(super) async fn read(
         .map_err(file("starting", &command.program))?;
     let store = Client::new(Config::new(format!("http://127.0.0.1:{}", ports.gateway), token))?;
     let reading = async {
-        store.wait_ready(OPENING, |_| ()).await?;
+        until_open(&store, &manifest.name).await?;
         Ok::<_, Error>(Fingerprint::of(&store, manifest.basis_t).await?)
     };
     let ended = |status: std::io::Result<std::process::ExitStatus>| {
@@ -107,4 +108,27 @@ pub(super) async fn read(
     // It is a copy: nothing in it is worth a farewell.
     let _ = process.kill().await;
     read
+}
+
+/// Waits until a gateway has opened its store. One that does not open at once is not tried again, as a history at work
+/// would be: nobody else has these files.
+async fn until_open(store: &Client, name: &str) -> Result<(), Error> {
+    let no_good = |why: String| Err(Error::Differs { name: name.to_owned(), why });
+    let begun = Instant::now();
+    loop {
+        match store.health().await {
+            Ok(health) if health.status == Status::Ready => return Ok(()),
+            Ok(health) => {
+                if let Some(why) = health.last_error {
+                    return no_good(format!("it does not open: {why}"));
+                }
+            }
+            Err(error) if error.is_transient() => {}
+            Err(error) => return Err(error.into()),
+        }
+        if begun.elapsed() > OPENING {
+            return no_good(format!("it did not open within {} s", OPENING.as_secs()));
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
 }
