@@ -24,6 +24,9 @@ def rustfmt(arguments):
     else:
         argv = ["cargo", "fmt", *(["--check"] if check else []), "--", "--color=never"]
         result = programs.run(argv, programs.folder("." if path is None else path), timeout)
+    if check and code is not None and result["stdout"]:
+        # Of a text on standard input its status does not tell.
+        result["exit_code"] = 1
     programs.refuse_failure(result, argv[0], timeout)
     return {"code": result["stdout"], **result} if code is not None and not check else result
 
