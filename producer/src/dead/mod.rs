@@ -17,7 +17,7 @@ mod office;
 mod replay;
 
 pub use evalfleet_proto::dead::{Card, Filter, Letter, State};
-pub use office::{Office, Order, Outcome};
+pub use office::{AT_ONCE, Office, Order, Outcome};
 pub use replay::{Changes, replay_id, replay_of};
 
 use crate::api;

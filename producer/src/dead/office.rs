@@ -17,8 +17,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Letters that are at hand at one moment: a broker takes as long for one confirm as for many.
-const AT_ONCE: usize = 64;
+/// Letters that are at hand at one moment: a broker takes as long for one confirm as for many. So many jobs may be in
+/// their queue twice, under one id, where a replay is killed.
+pub const AT_ONCE: usize = 64;
 
 /// What is to be done, and how.
 #[derive(Debug, Clone)]
