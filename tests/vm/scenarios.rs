@@ -166,8 +166,8 @@ fn set_up(yard: &Yard, name: &str, scenario: &str) {
 
 /// What compiling takes under emulation, with the compiler's own memory: VMs of `rust` have that.
 fn generous(mut submission: Submission, image: &str) -> Submission {
-    submission.limits.wall = Duration::from_secs(200);
-    submission.limits.cpu = Duration::from_secs(200);
+    submission.limits.wall = Duration::from_secs(900);
+    submission.limits.cpu = Duration::from_secs(900);
     submission.limits.memory = ByteSize::mib(if image == "rust" { 768 } else { 256 });
     submission.limits.processes = 128;
     submission
