@@ -180,27 +180,27 @@ fn amended(document: Json, facts: &Value) -> Result<Json, Problem> {
     }
     let damaged = |error: serde_json::Error| Problem::damaged(error.to_string());
     let mut evaluation: Evaluation = serde_json::from_value(document).map_err(damaged)?;
-    let mut told: Vec<&Value> = told.iter().collect();
-    // Entities are numbered as they are recorded.
-    told.sort_by_key(|one| one.get("db/id").and_then(Value::as_int));
-    evaluation.amend(told.into_iter().filter_map(amendment).collect());
+    let now = verdict(facts, "evaluation/status", "evaluation/cause");
+    let now = now.ok_or_else(|| Problem::damaged("an evaluation without a status"))?;
+    evaluation.amend(now, told.iter().filter_map(amendment).collect());
     serde_json::to_value(evaluation).map_err(damaged)
 }
 
 fn amendment(facts: &Value) -> Option<Amended> {
-    let word = |name: &str| facts.get(name).and_then(Value::as_keyword).map(|word| word.replace('-', "_"));
-    let verdict = |status: &str, cause: &str| {
-        let cause = word(cause).and_then(|word| Cause::parse(&word));
-        Some(Verdict { status: Status::parse(&word(status)?)?, cause })
-    };
     let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     Some(Amended {
         at: facts.get("amendment/at").and_then(Value::as_inst)?,
         by: text("amendment/by"),
         reason: text("amendment/reason"),
-        from: verdict("amendment/status-before", "amendment/cause-before")?,
-        to: verdict("amendment/status", "amendment/cause")?,
+        from: verdict(facts, "amendment/status-before", "amendment/cause-before")?,
+        to: verdict(facts, "amendment/status", "amendment/cause")?,
     })
+}
+
+fn verdict(facts: &Value, status: &str, cause: &str) -> Option<Verdict> {
+    let word = |name: &str| facts.get(name).and_then(Value::as_keyword).map(|word| word.replace('-', "_"));
+    let cause = word(cause).and_then(|word| Cause::parse(&word));
+    Some(Verdict { status: Status::parse(&word(status)?)?, cause })
 }
 
 /// What the store's errors mean to whoever asked.

@@ -52,15 +52,14 @@ pub struct Amended {
 }
 
 impl Evaluation {
-    /// Takes amendments in, in the order in which they were recorded.
-    pub fn amend(&mut self, amendments: Vec<Amended>) {
-        if let Some(last) = amendments.last() {
-            (self.status, self.cause) = (last.to.status, last.to.cause);
-            self.success_rate = self.status.success_rate(self.cause);
-            for call in &mut self.calls {
-                call.success_rate = self.success_rate;
-            }
+    /// Takes its amendments in, and what its verdict has come to by them.
+    pub fn amend(&mut self, verdict: Verdict, amendments: Vec<Amended>) {
+        (self.status, self.cause) = (verdict.status, verdict.cause);
+        self.success_rate = self.status.success_rate(self.cause);
+        for call in &mut self.calls {
+            call.success_rate = self.success_rate;
         }
         self.amendments = amendments;
+        self.amendments.sort_by_key(|amended| amended.at);
     }
 }
