@@ -162,7 +162,8 @@ about real hardware. Made by \`make lab\`, a machine for each group.
 END
     for group in $GROUPS_OF_STEPS; do
         echo
-        cat "$WORK/said/$group"
+        # Where the checkout lies is nobody's business.
+        sed "s|$PWD/||g" "$WORK/said/$group"
     done
 }
 
