@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard simulate lab lint fuzz bench figures bench-analytics soak crash clean
+.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard simulate lab lint fuzz bench figures bench-analytics soak crash pile clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -27,8 +27,10 @@ demo: build ## Run the main job end to end, on real parts, and stop what was sta
 
 test: build test-unit test-e2e ## Pass all tests: pure ones, then the whole on real parts.
 
-test-unit: ## Unit, property and golden tests: no broker, no VM.
+test-unit: ## Unit, property and golden tests: no broker, no VM; and the gateway's own.
 	$(CARGO) test --locked --workspace --quiet
+	@datomic/test.sh > target/gateway-tests.txt 2>&1 || { cat target/gateway-tests.txt; exit 1; }
+	@tail -2 target/gateway-tests.txt
 
 test-e2e: ## The whole on real RabbitMQ, QEMU and Datomic.
 	$(CARGO) test --locked --workspace --test simulation --test vm --test whole -- --test-threads=1
@@ -84,12 +86,17 @@ soak: build ## Ten thousand resets, each job looking for what all before it left
 	mv target/soak.txt bench/results/soak.txt
 	@$(MAKE) --no-print-directory figures
 
-crash: build ## Kill every part of a real cluster while 10,000 jobs flow: with the host's RabbitMQ, and with 4.x. CRASH=… for less.
+crash: build ## Kill every part of a real cluster while 10,000 jobs flow: with the host's RabbitMQ, with 4.x, and 100 with real VMs.
 	tests/crash/rabbitmq.sh target/rabbitmq-4
 	$(CARGO) test --locked --workspace --test crash -- run $(CRASH) > target/crash.txt
 	$(CARGO) test --locked --workspace --test crash -- run --rabbitmq $(CURDIR)/target/rabbitmq-4 $(CRASH) >> target/crash.txt
+	$(CARGO) test --locked --workspace --test crash -- run --real --jobs 100 --rate 1 --minutes 8 >> target/crash.txt
 	mv target/crash.txt bench/results/crash.txt
 	@$(MAKE) --no-print-directory figures
+
+pile: build ## Ten thousand dead letters that a broken image left: searched, and replayed once it is mended, killed on the way.
+	$(CARGO) test --locked --workspace --test whole -- --ignored --nocapture pile:: > target/pile.txt || { cat target/pile.txt; exit 1; }
+	sed -n 's/^.*pile: //p' target/pile.txt | tee bench/results/pile.txt
 
 clean: ## Remove what was built; state directories stay.
 	$(CARGO) clean

@@ -27,18 +27,23 @@ pub(crate) async fn on_broker<T>(
     interrupted: &CancellationToken,
     measure: impl AsyncFnOnce(Settings) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    Stage::new()?.with(&[Kind::Broker], interrupted, measure).await
+    Stage::new("")?.with(&[Kind::Broker], interrupted, measure).await
 }
 
 impl Stage {
-    /// An empty one.
+    /// An empty one, with these settings more.
     ///
     /// # Errors
     /// When there is no room for temporary files.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new(more: &str) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        std::fs::write(dir.path().join(CONFIG), "[api]\nrate = 1000000\n")?;
+        std::fs::write(dir.path().join(CONFIG), format!("[api]\nrate = 1000000\n{more}"))?;
         Ok(Self { dir })
+    }
+
+    /// Its path.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Starts parts of these kinds, measures when all are ready, and stops them. What they wrote stays.

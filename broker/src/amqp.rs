@@ -241,7 +241,11 @@ async fn declare(channel: &lapin::Channel, topology: &Topology) -> Result<(), Er
     }
     for queue in &topology.queues {
         let arguments = arguments(&queue.arguments);
-        channel.queue_declare(queue.name.as_str().into(), DURABLE, arguments).await.map_err(failed)?;
+        let declared = channel.queue_declare(queue.name.as_str().into(), DURABLE, arguments).await;
+        declared.map_err(|error| match error.to_string() {
+            reason if reason.contains("PRECONDITION") => Error::Unlike { queue: queue.name.clone(), reason },
+            _ => failed(error),
+        })?;
     }
     for binding in &topology.bindings {
         let options = QueueBindOptions { nowait: false };

@@ -39,7 +39,7 @@ pub enum Error {
     #[error("the connection to RabbitMQ broke: {0}")]
     Broken(String),
     /// The broker did not confirm in time.
-    #[error("RabbitMQ did not confirm {what} within {seconds} s{}", if *.blocked { ": it has blocked its publishers, most likely for lack of memory or disk space" } else { "" })]
+    #[error("RabbitMQ did not confirm {what} within {seconds} s{}{}", if *.blocked { ": " } else { "" }, if *.blocked { Self::BLOCKED } else { "" })]
     Unconfirmed {
         /// What was published.
         what: String,
@@ -47,6 +47,17 @@ pub enum Error {
         seconds: u64,
         /// Whether the broker has blocked its publishers.
         blocked: bool,
+    },
+    /// The user may not do that.
+    #[error("RabbitMQ forbids it: {0}. deploy/roles.sh gives each part the rights that it needs")]
+    Forbidden(String),
+    /// A queue was declared before, with other bounds.
+    #[error("RabbitMQ has {queue} with other arguments: {reason}")]
+    Unlike {
+        /// Which.
+        queue: String,
+        /// How it differs.
+        reason: String,
     },
     /// The broker said no: a queue is full.
     #[error("RabbitMQ refuses {what}: its queue is full. Start more workers, or wait")]
@@ -65,13 +76,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is said when the broker has blocked its publishers.
+    pub(crate) const BLOCKED: &str =
+        "RabbitMQ has blocked its publishers, most likely for lack of memory or disk space";
+
     /// Whether trying again, on a new connection, may help.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken(_) | Self::Unconfirmed { .. } | Self::Refused { .. } => {
                 true
             }
-            Self::Denied { .. } | Self::File { .. } | Self::Missing { .. } | Self::TooLarge { .. } => false,
+            Self::Denied { .. }
+            | Self::File { .. }
+            | Self::Missing { .. }
+            | Self::Forbidden(_)
+            | Self::Unlike { .. }
+            | Self::TooLarge { .. } => false,
         }
     }
 
@@ -81,6 +101,9 @@ impl Error {
         if text.contains("NOT_FOUND") || text.contains("NOT-FOUND") {
             let what = text.split('\'').nth(1).map_or_else(|| text.clone(), |name| format!("{name:?}"));
             return Self::Missing { what };
+        }
+        if text.contains("ACCESS_REFUSED") || text.contains("ACCESS-REFUSED") {
+            return Self::Forbidden(text);
         }
         Self::Broken(text)
     }

@@ -5,7 +5,7 @@ use crate::transport::Dial;
 use crate::{Confirmed, Error, Options, Session};
 use evalfleet_proto::envelope::Envelope;
 use evalfleet_service::retry::Delays;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ pub struct Link {
     options: Options,
     dial: Arc<dyn Dial>,
     session: Mutex<Option<Arc<Session>>>,
+    /// Why something waits; none while all goes well.
+    trouble: std::sync::Mutex<Option<String>>,
     stop: CancellationToken,
 }
 
@@ -30,7 +32,7 @@ impl Link {
 
     /// The same, over connections that `dial` makes.
     pub fn over(dial: Arc<dyn Dial>, options: Options, stop: CancellationToken) -> Self {
-        Self { options, dial, session: Mutex::new(None), stop }
+        Self { options, dial, session: Mutex::new(None), trouble: std::sync::Mutex::default(), stop }
     }
 
     /// Gives the live session, connecting if there is none: one try.
@@ -54,13 +56,21 @@ impl Link {
     /// When the link is stopped, or the broker says what no waiting mends.
     pub async fn session(&self) -> Result<Arc<Session>, Error> {
         let mut delays = Delays::up_to(LONGEST_WAIT);
+        let mut waited = false;
         loop {
             match self.try_session().await {
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, "waiting for the broker");
+                    self.note(Some(&error));
+                    waited = true;
                     self.pause(delays.next_delay(), error).await?;
                 }
-                settled => return settled,
+                settled => {
+                    if waited {
+                        self.note(None);
+                    }
+                    return settled;
+                }
             }
         }
     }
@@ -82,12 +92,33 @@ impl Link {
             match session.publish(exchange, key, envelope, body).await {
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, "publishing again");
+                    self.note(Some(&error));
                     // A channel that was opened during a change of leaders refuses for long: open another.
                     self.forget(&session).await;
                     self.pause(delays.next_delay(), error).await?;
                 }
-                settled => return settled,
+                settled => {
+                    self.note(None);
+                    return settled;
+                }
             }
+        }
+    }
+
+    /// Why whoever uses this link waits, in words for people; `None` when nothing is known to be wrong.
+    pub fn waits_for(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble.or_else(|| {
+            // Whoever has it is about to connect, and will say what comes of it.
+            let session = self.session.try_lock().ok()?;
+            session.as_ref().filter(|session| session.is_blocked()).map(|_| Error::BLOCKED.to_owned())
+        })
+    }
+
+    fn note(&self, error: Option<&Error>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if error.is_some() || trouble.is_some() {
+            *trouble = error.map(ToString::to_string);
         }
     }
 

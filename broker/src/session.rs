@@ -95,6 +95,11 @@ impl Session {
         self.transport.is_alive()
     }
 
+    /// Whether the broker has blocked its publishers.
+    pub fn is_blocked(&self) -> bool {
+        self.transport.is_blocked()
+    }
+
     /// The node, without user and password.
     pub fn node(&self) -> &str {
         &self.node

@@ -107,10 +107,10 @@ fn problem(error: client::Error) -> Problem {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn dead_problem(error: dead::Error) -> Problem {
     match error {
         dead::Error::Missing { .. } => Problem::not_found(error.to_string()),
+        dead::Error::Client(error) => problem(error),
         dead::Error::Broker(_) => Problem::no_broker(error.to_string()),
         dead::Error::Api(_) | dead::Error::Blobs(_) => Problem::unavailable(error.to_string()),
     }

@@ -5,10 +5,8 @@ use crate::problem::Problem;
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::guard;
 use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Log, Point, Status as Health, View};
-use evalfleet_proto::amendment::Amended;
-use evalfleet_proto::evaluation::{Evaluation, Verdict};
 use evalfleet_proto::ids::Sha256;
-use evalfleet_proto::status::{Cause, Status};
+use evalfleet_recorder::believed;
 use evalfleet_service::blobs::Blobs;
 use serde_json::{Value as Json, json as object};
 
@@ -79,7 +77,8 @@ impl History {
         };
         let facts = facts.filter(|facts| facts.get("evaluation/kind").is_some()).ok_or_else(absent)?;
         let what = match facts.get("evaluation/document").and_then(Value::as_str) {
-            Some(key) => amended(self.document(key).await?, &facts)?,
+            Some(key) => believed::amended(self.document(key).await?, &facts)
+                .map_err(|error| Problem::damaged(error.to_string()))?,
             None => json(&facts),
         };
         Ok(Found { what, basis_t })
@@ -170,37 +169,6 @@ impl History {
         }
         self.client.query(&question, bounds).await.map_err(problem)
     }
-}
-
-/// The document with the verdict that the facts have: it is kept as it was reported, whatever was amended since.
-fn amended(document: Json, facts: &Value) -> Result<Json, Problem> {
-    let told = facts.get("evaluation/amendments").and_then(Value::as_vector).unwrap_or_default();
-    if told.is_empty() {
-        return Ok(document);
-    }
-    let damaged = |error: serde_json::Error| Problem::damaged(error.to_string());
-    let mut evaluation: Evaluation = serde_json::from_value(document).map_err(damaged)?;
-    let now = verdict(facts, "evaluation/status", "evaluation/cause");
-    let now = now.ok_or_else(|| Problem::damaged("an evaluation without a status"))?;
-    evaluation.amend(now, told.iter().filter_map(amendment).collect());
-    serde_json::to_value(evaluation).map_err(damaged)
-}
-
-fn amendment(facts: &Value) -> Option<Amended> {
-    let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Some(Amended {
-        at: facts.get("amendment/at").and_then(Value::as_inst)?,
-        by: text("amendment/by"),
-        reason: text("amendment/reason"),
-        from: verdict(facts, "amendment/status-before", "amendment/cause-before")?,
-        to: verdict(facts, "amendment/status", "amendment/cause")?,
-    })
-}
-
-fn verdict(facts: &Value, status: &str, cause: &str) -> Option<Verdict> {
-    let word = |name: &str| facts.get(name).and_then(Value::as_keyword).map(|word| word.replace('-', "_"));
-    let cause = word(cause).and_then(|word| Cause::parse(&word));
-    Some(Verdict { status: Status::parse(&word(status)?)?, cause })
 }
 
 /// What the store's errors mean to whoever asked.

@@ -35,6 +35,7 @@ pub mod api;
 pub mod backup;
 pub mod doctor;
 pub mod machine;
+pub mod retention;
 
 pub mod cli;
 pub mod repl;

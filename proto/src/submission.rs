@@ -62,9 +62,12 @@ pub struct Submission {
     /// 0 to 9.
     #[serde(default)]
     pub priority: u8,
-    /// Whether it overtakes the others.
+    /// Whether it overtakes the others: the lane `urgent`.
     #[serde(default)]
     pub urgent: bool,
+    /// The lane: jobs of one image or one need may have workers of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
     /// Not to be started after this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
@@ -189,6 +192,7 @@ impl Submission {
             network: Network::default(),
             priority: 0,
             urgent: false,
+            lane: None,
             deadline: None,
             key: None,
             batch: None,
@@ -204,7 +208,16 @@ impl Submission {
     pub fn into_job(self, defaults: &Defaults) -> Result<Job, Error> {
         self.check_values()?;
         let id = self.key.as_deref().map_or_else(JobId::fresh, JobId::from_key);
-        let lane = if self.urgent { Lane::urgent() } else { Lane::default_lane() };
+        let lane = match (self.urgent, &self.lane) {
+            (true, Some(lane)) if *lane != Lane::urgent() => {
+                let problem =
+                    format!("is {lane}, and urgent jobs have the lane urgent: leave one of them out");
+                return Err(Error::Value { key: "lane", problem });
+            }
+            (true, _) => Lane::urgent(),
+            (false, Some(lane)) => lane.clone(),
+            (false, None) => Lane::default_lane(),
+        };
         let files = self.files.iter().map(SubmittedFile::to_wire).collect();
         Ok(Job {
             schema: crate::SCHEMA_VERSION,
@@ -358,6 +371,19 @@ mod tests {
         let job = job(text).unwrap();
         assert_eq!(job.limits.cpu.as_secs(), 10);
         assert_eq!(job.labels["model"], "gemini-2.0-flash-exp");
+    }
+
+    #[test]
+    fn a_lane_is_named_or_meant() {
+        let lane = |more: &str| {
+            job(&format!(r#"{{"kind": "command", "argv": ["x"]{more}}}"#)).map(|job| job.lane.to_string())
+        };
+        assert_eq!(lane(""), Ok("default".to_owned()));
+        assert_eq!(lane(r#", "urgent": true"#), Ok("urgent".to_owned()));
+        assert_eq!(lane(r#", "lane": "gpu""#), Ok("gpu".to_owned()));
+        assert_eq!(lane(r#", "lane": "urgent", "urgent": true"#), Ok("urgent".to_owned()));
+        assert!(lane(r#", "lane": "gpu", "urgent": true"#).unwrap_err().to_string().contains("leave one"));
+        assert!(lane(r#", "lane": "a b""#).is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub const RESULTS: &str = "eval.results";
 pub const CONTROL: &str = "eval.control";
 /// Where progress is published, lossily, with `job.<id>` or `worker.<id>` as the key.
 pub const EVENTS: &str = "eval.events";
-/// Where messages go that nobody was bound for.
+/// Where messages go that nobody was bound for: they become dead letters.
 pub const UNROUTABLE: &str = "eval.unroutable";
 
 /// The queue of dead letters.
@@ -53,6 +53,11 @@ pub const DELIVERY_LIMIT: i64 = 10;
 /// takes -1 for "no limit"; 3.10 takes -1 for a limit that the first look crosses.
 const LOOKS_MAX: i64 = 1_000_000_000;
 
+/// Messages that a queue may hold; above that it refuses, and its publishers wait.
+const LENGTH_MAX: i64 = 1_000_000;
+/// The newest messages that nobody was bound for, kept as they came; each is a dead letter as well.
+const UNROUTABLE_MAX: i64 = 10_000;
+
 /// The queue of a lane's jobs.
 pub fn jobs_queue(lane: &Lane) -> String {
     format!("eval.jobs.{lane}")
@@ -74,6 +79,11 @@ pub fn retry_key(lane: &Lane, tier: Duration) -> String {
 /// The key under which a dead letter of `lane` is published.
 pub fn dead_key(lane: &Lane) -> String {
     format!("dead.{lane}")
+}
+
+/// Whether a dead letter was published under `key`; what no queue takes keeps the key it was published under.
+pub fn is_dead_key(key: &str) -> bool {
+    key.starts_with("dead.")
 }
 
 /// The key under which everything about one job is published.
@@ -157,13 +167,15 @@ impl Topology {
                 topology.bind(RETRY, retry_queue(lane, *tier), retry_key(lane, *tier));
             }
         }
-        topology.queue(DEAD_QUEUE.to_owned(), quorum(vec![("x-delivery-limit", number(LOOKS_MAX))]));
+        topology.queue(DEAD_QUEUE.to_owned(), dead_arguments());
         topology.bind(DEAD, DEAD_QUEUE.to_owned(), "dead.#".to_owned());
         topology.queue(DEAD_RECORD_QUEUE.to_owned(), dead_record_arguments());
         topology.bind(DEAD, DEAD_RECORD_QUEUE.to_owned(), "dead.#".to_owned());
         topology.bind(DEAD, DEAD_RECORD_QUEUE.to_owned(), HANDLED_KEY.to_owned());
-        topology.queue(UNROUTABLE.to_owned(), quorum(vec![]));
-        topology.bind(UNROUTABLE, UNROUTABLE.to_owned(), String::new());
+        topology.queue(UNROUTABLE.to_owned(), quorum(vec![("x-max-length", number(UNROUTABLE_MAX))]));
+        for queue in [UNROUTABLE, DEAD_QUEUE, DEAD_RECORD_QUEUE] {
+            topology.bind(UNROUTABLE, queue.to_owned(), String::new());
+        }
         topology.queue(RESULTS_QUEUE.to_owned(), results_arguments());
         topology.bind(RESULTS, RESULTS_QUEUE.to_owned(), "job.#".to_owned());
         for (exchange, log, days) in [
@@ -225,7 +237,7 @@ fn dead_letter_to(exchange: &str, key: String) -> Vec<(&'static str, Argument)> 
 
 fn jobs_arguments(lane: &Lane) -> Vec<(&'static str, Argument)> {
     let own = vec![
-        ("x-max-length", number(1_000_000)),
+        ("x-max-length", number(LENGTH_MAX)),
         ("x-delivery-limit", number(DELIVERY_LIMIT)),
         ("x-consumer-timeout", number(CONSUMER_TIMEOUT.as_millis() as i64)),
     ];
@@ -233,20 +245,30 @@ fn jobs_arguments(lane: &Lane) -> Vec<(&'static str, Argument)> {
 }
 
 fn retry_arguments(lane: &Lane, tier: Duration) -> Vec<(&'static str, Argument)> {
-    let own = vec![("x-message-ttl", number(tier.as_millis() as i64))];
+    let own = vec![("x-max-length", number(LENGTH_MAX)), ("x-message-ttl", number(tier.as_millis() as i64))];
     quorum([dead_letter_to(JOBS, lane.to_string()), own].concat())
 }
 
 fn results_arguments() -> Vec<(&'static str, Argument)> {
-    let own = vec![("x-single-active-consumer", Argument::Flag(true)), ("x-delivery-limit", number(1000))];
+    let own = vec![
+        ("x-max-length", number(LENGTH_MAX)),
+        ("x-single-active-consumer", Argument::Flag(true)),
+        ("x-delivery-limit", number(1000)),
+    ];
     quorum([dead_letter_to(DEAD, "dead.results".to_owned()), own].concat())
+}
+
+fn dead_arguments() -> Vec<(&'static str, Argument)> {
+    quorum(vec![
+        ("x-max-length", number(LENGTH_MAX)),
+        ("x-overflow", text("reject-publish")),
+        ("x-delivery-limit", number(LOOKS_MAX)),
+    ])
 }
 
 /// In the order in which things happened: a letter before what was done with it.
 fn dead_record_arguments() -> Vec<(&'static str, Argument)> {
-    let own =
-        vec![("x-single-active-consumer", Argument::Flag(true)), ("x-delivery-limit", number(LOOKS_MAX))];
-    quorum(own)
+    [dead_arguments(), vec![("x-single-active-consumer", Argument::Flag(true))]].concat()
 }
 
 fn stream(days: u64) -> Vec<(&'static str, Argument)> {

@@ -3,6 +3,7 @@
 //! What the history cuts or does not order comes back so: texts beyond its bound, and the tools of a question,
 //! which are sets. Importing an exported file adds nothing to the history that it came from.
 
+use crate::believed::{self, Damaged};
 use crate::gateway::{self, Gateway};
 use crate::history::{BatchFile, Question};
 use evalfleet_datomic::edn::Value;
@@ -10,6 +11,7 @@ use evalfleet_datomic::{Error as Refusal, Point, View};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::Sha256;
 use evalfleet_service::blobs::{self, Blobs};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The most evaluations of one day, and the most questions of one batch.
@@ -18,6 +20,8 @@ const ROWS_MAX: u32 = 100_000;
 const DAYS: &str = "[:find ?day (count ?e) :where [?e :evaluation/document] [?e :evaluation/day ?day]]";
 const OF_DAY: &str = "[:find ?at ?id ?document :in $ ?day :where [?e :evaluation/day ?day] \
     [?e :evaluation/document ?document] [?e :evaluation/id ?id] [?e :evaluation/timestamp ?at]]";
+const AMENDED: &str = "[:find ?id (pull ?e [:evaluation/status :evaluation/cause {:evaluation/amendments [*]}]) \
+    :in $ ?day :where [?e :evaluation/day ?day] [?e :evaluation/amendments] [?e :evaluation/id ?id]]";
 const BATCHES: &str = "[:find (pull ?e [:evaluation/id :evaluation/model :evaluation/timestamp :evaluation/total \
     :evaluation/passed :evaluation/failed :evaluation/success-rate :evaluation/labels]) \
     :where [?e :evaluation/kind :batch] [?e :evaluation/labels]]";
@@ -34,6 +38,9 @@ pub enum Error {
     /// A document is missing or damaged.
     #[error(transparent)]
     Blobs(#[from] blobs::Error),
+    /// A document and the facts about it do not fit.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
     /// More than can be asked for at once.
     #[error("{what} has more than {ROWS_MAX} entries: that is more than can be asked for at once")]
     TooMany {
@@ -48,6 +55,13 @@ pub struct Export {
     client: Arc<dyn Gateway>,
     blobs: Blobs,
     view: View,
+}
+
+/// An evaluation's document, and how its verdict was amended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    key: Sha256,
+    facts: Option<Value>,
 }
 
 /// An imported batch, as a file.
@@ -80,11 +94,17 @@ impl Export {
         Ok(days)
     }
 
-    /// The documents of a day's evaluations, by the keys of their blobs, the oldest first.
+    /// The documents of a day's evaluations, the oldest first.
     ///
     /// # Errors
     /// When the store does not answer, or there are too many.
-    pub async fn of_day(&self, day: &str) -> Result<Vec<Sha256>, Error> {
+    pub async fn of_day(&self, day: &str) -> Result<Vec<Kept>, Error> {
+        let mut amended = BTreeMap::new();
+        for row in self.ask(day, AMENDED, &[Value::Str(day.to_owned())]).await? {
+            if let Some([id, facts]) = row.as_vector() {
+                amended.insert(id.as_str().unwrap_or_default().to_owned(), facts.clone());
+            }
+        }
         let rows = self.ask(day, OF_DAY, &[Value::Str(day.to_owned())]).await?;
         let read = |row: &Value| {
             let [at, id, key] = row.as_vector()? else { return None };
@@ -92,15 +112,18 @@ impl Export {
         };
         let mut found: Vec<(Timestamp, String, Sha256)> = rows.iter().filter_map(read).collect();
         found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        Ok(found.into_iter().map(|(_, _, key)| key).collect())
+        Ok(found.into_iter().map(|(_, id, key)| Kept { key, facts: amended.remove(&id) }).collect())
     }
 
-    /// One document: JSON, on one line.
+    /// One document as it is believed at that moment: JSON, on one line.
     ///
     /// # Errors
     /// When it is missing or damaged.
-    pub async fn document(&self, key: Sha256) -> Result<Vec<u8>, Error> {
-        Ok(self.blobs.get(key).await?)
+    pub async fn document(&self, kept: &Kept) -> Result<Vec<u8>, Error> {
+        let document = self.blobs.get(kept.key).await?;
+        let Some(facts) = &kept.facts else { return Ok(document) };
+        let document = serde_json::from_slice(&document).map_err(Damaged::from)?;
+        Ok(serde_json::to_vec(&believed::amended(document, facts)?).map_err(Damaged::from)?)
     }
 
     /// The batches that were imported, the oldest first.

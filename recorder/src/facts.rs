@@ -7,17 +7,15 @@
 pub mod amended;
 pub mod dead;
 
-use crate::history::Imported;
+use crate::history::{Imported, Question};
 use evalfleet_datomic::edn::Value;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::effect::{Change, Effect};
 use evalfleet_proto::evaluation::{Call, Evaluation, Output};
 use evalfleet_proto::ids::{JobId, Sha256};
-use evalfleet_proto::status::Status;
+use evalfleet_proto::status::{Cause, Status};
 use std::time::Duration;
 
-/// The version of this mapping, noted on every transaction.
-pub const VERSION: i64 = 1;
 /// Texts longer than this are cut: Datomic Local takes 4096 characters, people read fewer.
 const TEXT_MAX: usize = 1000;
 /// How many labels of an evaluation become facts besides those with attributes of their own.
@@ -241,7 +239,8 @@ pub fn batch(id: &str, before: Option<u64>, sum: Sum, model: Option<&str>, now: 
 
 /// The facts of an imported batch: the batch itself, its functions, its questions.
 pub fn imported(batch: &Imported) -> Vec<Value> {
-    let faults = batch.file.results.iter().filter(|question| question.is_infrastructure()).count() as u64;
+    let causes = batch.file.results.iter().map(Question::cause);
+    let faults = causes.filter(|cause| *cause == Some(Cause::Infrastructure)).count() as u64;
     let calls = batch.functions.iter().enumerate().map(|(index, (name, tally))| {
         Facts::of("function-call/id", format!("{}/call/{index}", batch.id))
             .text("function-call/name", name)
@@ -269,13 +268,12 @@ pub fn imported(batch: &Imported) -> Vec<Value> {
     // Questions carry no rate and no time of their own: queries over rates list batches, not their parts.
     let questions = batch.file.results.iter().map(|question| {
         let status = if question.success { "passed" } else { "failed" };
-        let cause = if question.is_infrastructure() { "infrastructure" } else { "subject" };
         let tools = |tools: &[String]| tools.iter().map(|tool| Value::Str(cut(tool))).collect();
         Facts::of("evaluation/id", format!("{}/{}", batch.id, question.question_id))
             .put("evaluation/kind", word("question"))
             .put("evaluation/batch", one_of("evaluation/id", batch.id.clone()))
             .put("evaluation/status", word(status))
-            .maybe("evaluation/cause", (!question.success).then(|| word(cause)))
+            .maybe("evaluation/cause", question.cause().map(|cause| word(cause.as_str())))
             .text("evaluation/question", &question.question)
             .many("evaluation/expected-tools", tools(&question.expected_tools))
             .many("evaluation/actual-tools", tools(&question.actual_tools))

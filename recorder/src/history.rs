@@ -5,6 +5,7 @@
 //! the one of the questions that were really put to the test.
 
 use evalfleet_proto::Timestamp;
+use evalfleet_proto::status::Cause;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -105,10 +106,38 @@ pub enum Error {
 }
 
 impl Question {
-    /// Whether the service failed, rather than the model: nothing was put to the test then.
-    pub fn is_infrastructure(&self) -> bool {
-        self.error.is_some()
+    /// Whose doing it is that the question failed; none for one that succeeded.
+    ///
+    /// The REPL writes an error where the service or its own reading of the answer failed, and none where the model
+    /// called the wrong functions. A service that is overloaded, broken or silent is infrastructure; an answer that
+    /// does not parse, or a request that the service finds wrong, is the harness's.
+    pub fn cause(&self) -> Option<Cause> {
+        if self.success {
+            return None;
+        }
+        let Some(error) = &self.error else { return Some(Cause::Subject) };
+        let error = error.to_ascii_lowercase();
+        match status(&error) {
+            Some(429 | 408 | 500..=599) => return Some(Cause::Infrastructure),
+            Some(400..=499) => return Some(Cause::Harness),
+            Some(_) | None => {}
+        }
+        let unreadable = ["parse", "deserializ", "missing field", "invalid json", "expected value"];
+        let is_unreadable = unreadable.iter().any(|word| error.contains(word));
+        Some(if is_unreadable { Cause::Harness } else { Cause::Infrastructure })
     }
+
+    /// Whether the model was put to the test at all.
+    pub fn is_tested(&self) -> bool {
+        matches!(self.cause(), None | Some(Cause::Subject))
+    }
+}
+
+/// The HTTP status that an error names.
+fn status(error: &str) -> Option<u16> {
+    let (_, rest) = error.split_once("status ").or_else(|| error.split_once("http "))?;
+    let rest = rest.trim_start_matches("code ").trim_start_matches(|letter: char| !letter.is_ascii_digit());
+    rest.get(..3)?.parse().ok()
 }
 
 /// Reads one file; `name` is its file name, which tells when it was run.
@@ -120,8 +149,7 @@ pub fn parse(name: &str, text: &str) -> Result<Imported, Error> {
         serde_json::from_str(text).map_err(|source| Error::Json { name: name.to_owned(), source })?;
     check(&file).map_err(|what| Error::Contradiction { name: name.to_owned(), what })?;
     let at = time_of(name).ok_or_else(|| Error::NoTime(name.to_owned()))?;
-    let tested: Vec<&Question> =
-        file.results.iter().filter(|question| !question.is_infrastructure()).collect();
+    let tested: Vec<&Question> = file.results.iter().filter(|question| question.is_tested()).collect();
     let passed = tested.iter().filter(|question| question.success).count();
     let adjusted_rate = (!tested.is_empty()).then(|| passed as f64 / tested.len() as f64);
     let functions = functions(&file.results);
@@ -203,6 +231,29 @@ mod tests {
         let batch = parse(NAME, &text).unwrap();
         assert_eq!((batch.file.success_rate, batch.adjusted_rate), (0.25, Some(0.5)));
         assert_eq!((batch.id.as_str(), batch.at.as_second()), ("batch_007-1753939654", 1_753_939_654));
+    }
+
+    #[test]
+    fn whose_doing_an_error_is() {
+        let cause = |success, error: Option<&str>| {
+            let text = file(&[(&[], success, error)]);
+            parse(NAME, &text).unwrap().file.results[0].cause()
+        };
+        for (error, whose) in [
+            (
+                "API request failed with status 429 Too Many Requests: {\n  \"error\": {",
+                Cause::Infrastructure,
+            ),
+            ("API request failed with status 503 Service Unavailable", Cause::Infrastructure),
+            ("error sending request: operation timed out", Cause::Infrastructure),
+            ("HTTP 429", Cause::Infrastructure),
+            ("", Cause::Infrastructure),
+            ("API request failed with status 400 Bad Request: malformed tool", Cause::Harness),
+            ("Failed to parse response: missing field `parts` at line 4 column 19 - Body: {", Cause::Harness),
+        ] {
+            assert_eq!(cause(false, Some(error)), Some(whose), "{error}");
+        }
+        assert_eq!((cause(false, None), cause(true, None)), (Some(Cause::Subject), None));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Noted {
         } else if kind == Some(MessageType::Amendment) {
             What::Amended(wire::decode(&delivery.body).map_err(|error| error.to_string())?)
         } else {
-            What::Letter(Box::new(Letter::read(delivery.envelope.as_ref(), &delivery.body)))
+            What::Letter(Box::new(Letter::read(delivery.envelope.as_ref(), &delivery.key, &delivery.body)))
         };
         Ok(Self { message, what })
     }

@@ -12,6 +12,8 @@
 //! are left to others.
 
 pub mod batch;
+pub mod believed;
+pub mod columns;
 pub mod export;
 pub mod facts;
 pub mod history;

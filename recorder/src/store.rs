@@ -78,6 +78,11 @@ impl Store {
         Self { client: Arc::new(client), blobs }
     }
 
+    /// The same, behind a gateway that others have as well.
+    pub fn over(client: Arc<dyn Gateway>, blobs: Blobs) -> Self {
+        Self { client, blobs }
+    }
+
     /// Records evaluations in one transaction. The first result of a job stands: one that comes later,
     /// from a second delivery, is passed over.
     ///

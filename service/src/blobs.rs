@@ -1,11 +1,14 @@
 //! Contents under their hash: written before anything points to them, verified when they are read.
 
+use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::Sha256;
+use futures::TryStreamExt as _;
 use object_store::{
-    ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, local::LocalFileSystem, memory::InMemory,
-    path::Path,
+    ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
+    memory::InMemory, path::Path,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a content is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,21 @@ pub enum Error {
         /// Why.
         source: Box<object_store::Error>,
     },
+}
+
+/// How old a content may look to whoever keeps it again. What nobody points to goes when it is old; what is
+/// about to be pointed to must not look old.
+const RENEW_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is there, without its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key.
+    pub key: Sha256,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was kept last.
+    pub kept: Timestamp,
 }
 
 /// A store of contents.
@@ -59,15 +77,57 @@ impl Blobs {
         Self { store: Arc::new(InMemory::new()), place: "memory".to_owned() }
     }
 
-    /// Keeps `bytes` and tells their key. Keeping the same bytes again costs a look.
+    /// Keeps `bytes` and tells their key. Keeping the same bytes again costs a look, and a writing when what is
+    /// there is not whole or was kept long ago.
     ///
     /// # Errors
     /// When the store refuses, for example because its disk is full.
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Sha256, Error> {
-        let key = Sha256::of(&bytes);
+        let (key, length) = (Sha256::of(&bytes), bytes.len() as u64);
+        let bytes = PutPayload::from(bytes);
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.store.put_opts(&path_of(key), bytes.into(), options).await {
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(key),
+        match self.store.put_opts(&path_of(key), bytes.clone(), options).await {
+            Ok(_) => return Ok(key),
+            Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(source) => return Err(self.failed(source)),
+        }
+        let there = self.entry(key).await?;
+        let age = |entry: &Entry| Timestamp::now().duration_since(entry.kept);
+        if there.is_some_and(|entry| entry.bytes == length && age(&entry).unsigned_abs() < RENEW_AFTER) {
+            return Ok(key);
+        }
+        self.store.put(&path_of(key), bytes).await.map_err(|source| self.failed(source))?;
+        Ok(key)
+    }
+
+    /// What is known of a content without reading it; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn entry(&self, key: Sha256) -> Result<Option<Entry>, Error> {
+        match self.store.head(&path_of(key)).await {
+            Ok(meta) => Ok(entry(&meta)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.failed(source)),
+        }
+    }
+
+    /// All that is there, in any order. What is no content of ours is left out.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let listed = self.store.list(None).try_filter_map(|meta| std::future::ready(Ok(entry(&meta))));
+        listed.try_collect().await.map_err(|source| self.failed(source))
+    }
+
+    /// Removes a content; that it is not there is no error.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn remove(&self, key: Sha256) -> Result<(), Error> {
+        match self.store.delete(&path_of(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(self.failed(source)),
         }
     }
@@ -94,6 +154,12 @@ impl Blobs {
     }
 }
 
+fn entry(meta: &ObjectMeta) -> Option<Entry> {
+    let key: Sha256 = meta.location.filename()?.parse().ok()?;
+    let kept = Timestamp::from_second(meta.last_modified.timestamp()).ok()?;
+    (path_of(key) == meta.location).then_some(Entry { key, bytes: meta.size, kept })
+}
+
 /// Two levels of folders, so that none grows too large.
 fn path_of(key: Sha256) -> Path {
     let key = key.to_string();
@@ -114,7 +180,19 @@ mod tests {
 
         std::fs::write(dir.path().join(path_of(key).as_ref()), b"hullo").unwrap();
         assert!(matches!(blobs.get(key).await, Err(Error::Damaged { .. })));
+        assert_eq!(blobs.put(b"hello".to_vec()).await.unwrap(), key);
+        assert!(matches!(blobs.get(key).await, Err(Error::Damaged { .. })), "of the right size, and new");
+        let file = std::fs::File::options().write(true).open(dir.path().join(path_of(key).as_ref())).unwrap();
+        file.set_modified(std::time::SystemTime::now() - 2 * RENEW_AFTER).unwrap();
+        assert_eq!(blobs.put(b"hello".to_vec()).await.unwrap(), key);
+        assert_eq!(blobs.get(key).await.unwrap(), b"hello", "it was kept long ago, and is kept anew");
         let other = Sha256::of(b"other");
         assert!(matches!(blobs.get(other).await, Err(Error::Missing(key)) if key == other));
+        std::fs::write(dir.path().join("notes"), "no content").unwrap();
+        let entries = blobs.entries().await.unwrap();
+        assert_eq!(entries.iter().map(|entry| (entry.key, entry.bytes)).collect::<Vec<_>>(), [(key, 5)]);
+        blobs.remove(key).await.unwrap();
+        blobs.remove(key).await.unwrap();
+        assert_eq!(blobs.entry(key).await.unwrap(), None);
     }
 }

@@ -130,6 +130,8 @@ pub struct Worker {
     pub count: u32,
     /// This one's name, empty for one made up.
     pub name: String,
+    /// The lanes that it serves, the first served first; none: all of `broker.lanes`.
+    lanes: Vec<Lane>,
     /// Time to finish after SIGTERM.
     #[serde(with = "units::duration")]
     pub grace: Duration,
@@ -308,6 +310,11 @@ pub struct Layers {
 }
 
 impl Settings {
+    /// The lanes that this worker serves, the first served first.
+    pub fn lanes_served(&self) -> &[Lane] {
+        if self.worker.lanes.is_empty() { &self.broker.lanes } else { &self.worker.lanes }
+    }
+
     /// Gathers the layers from this machine and builds the settings.
     ///
     /// # Errors
@@ -348,6 +355,7 @@ impl Settings {
             .with_list_parse_key("broker.urls")
             .with_list_parse_key("broker.retry_tiers")
             .with_list_parse_key("broker.lanes")
+            .with_list_parse_key("worker.lanes")
             .with_list_parse_key("worker.network_allow")
             .try_parsing(true)
             .source(Some(variables.collect()));
@@ -370,6 +378,11 @@ impl Settings {
         }
         if self.broker.lanes.is_empty() {
             wrong.push("broker.lanes names no lane".to_owned());
+        }
+        for lane in self.worker.lanes.iter().filter(|lane| !self.broker.lanes.contains(lane)) {
+            wrong.push(format!(
+                "worker.lanes names {lane}, and broker.lanes does not: there is no such queue"
+            ));
         }
         if self.api.rate == 0 {
             wrong.push("api.rate must be 1 or more".to_owned());

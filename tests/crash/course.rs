@@ -26,8 +26,9 @@ const UP: [(Kind, Duration); 5] = [
     (Kind::Gateway, Duration::from_secs(30)),
     (Kind::Node, Duration::from_secs(30)),
 ];
-/// The wait between two blows, in milliseconds.
+/// The wait between two blows, in milliseconds; with real VMs, which take seconds to make, so many times that.
 const BETWEEN: std::ops::Range<u64> = 200..1200;
+const SLOWER: u32 = 10;
 /// How often it is counted and told how far it is.
 const TELL: Duration = Duration::from_secs(10);
 /// For how long after a leader's death nothing else is killed, and it is watched when confirms come again.
@@ -155,7 +156,8 @@ impl Course {
     async fn strike_until_done(&mut self) -> anyhow::Result<()> {
         let mut told = Instant::now();
         loop {
-            tokio::time::sleep(Duration::from_millis(self.random.u64(BETWEEN))).await;
+            let pause = Duration::from_millis(self.random.u64(BETWEEN));
+            tokio::time::sleep(if self.plan.real { pause * SLOWER } else { pause }).await;
             self.tend()?;
             self.strike().await?;
             if told.elapsed() < TELL {

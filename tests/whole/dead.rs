@@ -3,7 +3,6 @@
 
 use super::Test;
 use super::faults::{dead_letter, on_broker};
-use evalfleet::dead::AT_ONCE;
 use evalfleet_broker::Session;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::dead::{DeadLetter, Reason};
@@ -16,12 +15,13 @@ use evalfleet_proto::{topology, wire};
 use evalfleet_tests::machine::{Answer, Machine, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("dead::letters_are_found_by_what_they_are_and_when", letters_are_found_by_what_they_are_and_when),
     ("dead::a_letter_is_dropped_for_a_reason", a_letter_is_dropped_for_a_reason),
     ("dead::a_replay_asks_otherwise_where_it_is_told", a_replay_asks_otherwise_where_it_is_told),
+    ("dead::what_no_queue_takes_is_a_letter", what_no_queue_takes_is_a_letter),
     ("dead::twice_is_refused_and_forced_is_another_job", twice_is_refused_and_forced_is_another_job),
     (
         "dead::a_replay_killed_anywhere_neither_loses_nor_doubles",
@@ -164,6 +164,41 @@ fn a_replay_asks_otherwise_where_it_is_told(machine: &Machine) {
     assert_eq!(machine.recorded(&replay)["status"], "passed", "it had a second only");
 }
 
+/// A publish is confirmed even where no queue takes it: nothing may end there.
+fn what_no_queue_takes_is_a_letter(machine: &Machine) {
+    let astray = job(r#"{"kind": "command", "argv": ["true"], "lane": "nowhere"}"#);
+    let later = job(r#"{"kind": "command", "argv": ["true"]}"#);
+    on_broker(machine, async |session| {
+        let now = Timestamp::now();
+        let published = [
+            (&astray, topology::JOBS, astray.lane.to_string()),
+            (&later, topology::RETRY, topology::retry_key(&later.lane, Duration::from_secs(77))),
+        ];
+        for (job, exchange, key) in published {
+            let envelope = Envelope::of_job(job, 2, now);
+            session.publish(exchange, &key, &envelope, &wire::encode(job)).await.expect("confirmed");
+        }
+    });
+    for (job, key) in [(&astray, "nowhere"), (&later, "default.77s")] {
+        let id = job.id.to_string();
+        let letter = dead_letter(machine, &id);
+        assert_eq!(
+            (letter["reason"].as_str(), letter["cause"].as_str()),
+            (Some("unroutable"), Some("infrastructure"))
+        );
+        assert!(letter["error"].as_str().is_some_and(|error| error.contains(key)), "{letter}");
+        assert_eq!(machine.recorded(&id)["status"], "dead", "whoever waits is answered");
+    }
+    let id = astray.id.to_string();
+    let there = ["urgent", "default"];
+    machine.evalfleet(&["dead", "replay", &id]).expect(4).says(&there);
+    machine.evalfleet(&["dead", "replay", &id, "--lane", "elsewhere"]).expect(4).says(&there);
+    machine.evalfleet(&["run", "--lane", "elsewhere", "--", "true"]).expect(4).says(&there);
+    machine.evalfleet(&["dead", "replay", &id, "--lane", "default"]).expect(0);
+    assert_eq!(machine.recorded(&astray.id.derived("replay", 1).to_string())["status"], "passed");
+    machine.evalfleet(&["dead", "drop", &later.id.to_string(), "--reason", "tried"]).expect(0);
+}
+
 fn twice_is_refused_and_forced_is_another_job(machine: &Machine) {
     let dead = job(r#"{"kind": "command", "argv": ["true"]}"#);
     let id = dead.id.to_string();
@@ -229,72 +264,4 @@ fn a_replay_killed_anywhere_neither_loses_nor_doubles(machine: &Machine) {
     });
     let queued = ids(&list(machine, &["--queue", "--limit", "1000"]));
     assert!(dead.iter().all(|job| !queued.contains(&job.id.to_string())), "{queued:?}");
-}
-
-/// Letters of the pile.
-const PILE: usize = 10_000;
-
-/// A pile such as a broken image leaves: searched, then replayed with the command killed on the way. Says
-/// what it took; the machine is its own, and has no worker, so that the new jobs can be counted.
-pub(crate) const LONG: (&str, fn()) = (
-    "dead::a_pile_of_ten_thousand_is_searched_and_replayed",
-    a_pile_of_ten_thousand_is_searched_and_replayed,
-);
-
-fn a_pile_of_ten_thousand_is_searched_and_replayed() {
-    let machine = Machine::new();
-    machine.evalfleet(&["up", "--detach", "--only", "broker,gateway,recorder,api"]).expect(0);
-    let tools = ["make", "cargo", "pytest", "npm"];
-    let begun = Instant::now();
-    on_broker(&machine, async |session| {
-        for number in 0..PILE {
-            let tool = tools[number % tools.len()];
-            let dead = job(&format!(r#"{{"kind": "command", "argv": ["{tool}"], "batch": "pile"}}"#));
-            bury(session, &letter(&dead, "w1", "the image cannot be read: no such file")).await;
-        }
-    });
-    eprintln!("buried {PILE} in {:.1} s", begun.elapsed().as_secs_f64());
-    let total = |terms: &[&str]| {
-        let mut arguments = vec!["dead", "list", "--limit", "50"];
-        arguments.extend(terms.iter().flat_map(|term| ["--where", term]));
-        let asked = Instant::now();
-        let answer = machine.evalfleet(&arguments).expect(0);
-        let of = answer.err.split(" of ").nth(1).and_then(|rest| rest.split(' ').next());
-        (of.and_then(|of| of.parse::<usize>().ok()).expect("a count"), asked.elapsed())
-    };
-    let recorded = Instant::now();
-    while total(&[]).0 < PILE {
-        assert!(recorded.elapsed() < Duration::from_secs(600), "{} of {PILE} are recorded", total(&[]).0);
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    eprintln!("recorded after {:.1} s more", recorded.elapsed().as_secs_f64());
-    let (found, took) = total(&["tool=cargo", "error=no such file", "batch=pile"]);
-    assert_eq!(found, PILE / tools.len());
-    eprintln!("the first page of {found}, command and all: {} ms", took.as_millis());
-
-    let arguments = ["dead", "replay", "--where", "batch=pile"];
-    let kills = [3_u64, 5, 8];
-    for seconds in kills {
-        let mut replay = machine.start(&arguments, false);
-        // Its answers are not read, and must not hold it up.
-        let out = replay.stdout.take().expect("piped");
-        let reader = std::thread::spawn(move || std::io::copy(&mut { out }, &mut std::io::sink()));
-        std::thread::sleep(Duration::from_secs(seconds));
-        replay.kill().expect("it is a process of ours");
-        replay.wait().expect("it ended");
-        reader.join().expect("no panic").expect("it could be read");
-    }
-    let begun = Instant::now();
-    let before = machine.status()["queues"]["eval.dead"]["messages"].as_u64().expect("a count");
-    assert!(before > 0 && before < PILE as u64, "{before} are left: it was to be killed in the middle");
-    wait_until("the rest is replayed", || machine.evalfleet(&arguments).code == 0);
-    eprintln!("replayed the last {before} in {:.1} s", begun.elapsed().as_secs_f64());
-    let queues = machine.status()["queues"].clone();
-    let (jobs, left) =
-        (queues["eval.jobs.default"]["messages"].as_u64(), queues["eval.dead"]["messages"].as_u64());
-    let doubled = jobs.expect("a count") - PILE as u64;
-    assert_eq!(left, Some(0));
-    // A job may be in its queue twice, under one id, where the command was killed before it could say so.
-    assert!(doubled <= (kills.len() * AT_ONCE) as u64, "{doubled} jobs are queued twice");
-    wait_until("all are told to be replayed", || total(&["state=replayed"]).0 == PILE);
 }

@@ -21,6 +21,9 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("life::the_examples_of_the_library_run", the_examples_of_the_library_run),
 ];
 
+pub(crate) const ALONE: &[(&str, fn())] =
+    &[("life::a_lane_may_have_workers_of_its_own", a_lane_may_have_workers_of_its_own)];
+
 /// Both messages are run, as a job is that is delivered twice; the second result is passed over, and is
 /// not taken for one that cannot be recorded.
 fn a_key_given_twice_is_one_job_and_one_record(machine: &Machine) {
@@ -57,6 +60,28 @@ fn a_key_that_was_answered_is_answered_again(machine: &Machine) {
 
 fn submitted(machine: &Machine, document: &str) -> String {
     machine.evalfleet_with(document, &["submit", "-"]).expect(0).out.trim().to_owned()
+}
+
+fn a_lane_may_have_workers_of_its_own() {
+    let machine = Machine::new()
+        .with("EVALFLEET_BROKER__LANES", "urgent,default,special")
+        .with("EVALFLEET_WORKER__LANES", "special");
+    machine.up(1);
+    let ordinary = submitted(&machine, r#"{"kind": "command", "argv": ["true"]}"#);
+    machine.evalfleet(&["run", "--lane", "special", "--", "true"]).expect(0);
+    assert_eq!(machine.status()["queues"]["eval.jobs.default"]["messages"], 1, "nobody serves that lane");
+    let mut other = machine.program("evalfleet-worker");
+    let other = other.env("EVALFLEET_WORKER__LANES", "urgent,default").env("EVALFLEET_WORKER__NAME", "other");
+    let mut other = other.spawn().expect("the worker is built");
+    let result = machine.recorded(&ordinary);
+    signal("TERM", other.id());
+    let ended = other.wait().expect("it ends");
+    assert_eq!(
+        (result["status"].as_str(), result["provenance"]["worker"].as_str()),
+        (Some("passed"), Some("other"))
+    );
+    assert!(ended.success(), "{ended}");
+    machine.evalfleet(&["down"]).expect(0);
 }
 
 fn an_urgent_job_overtakes(machine: &Machine) {

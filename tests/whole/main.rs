@@ -14,11 +14,15 @@ mod history;
 mod insight;
 mod life;
 mod line;
+mod pile;
 mod repository;
+mod retention;
 mod roles;
 mod tls;
 mod tools;
 
+use evalfleet_proto::status::Exit;
+use evalfleet_service::part;
 use evalfleet_tests::machine::Machine;
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -42,6 +46,13 @@ impl Shared {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(pile::ROLE) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        return runtime.block_on(part::run(None, async |settings| {
+            pile::work(settings).await?;
+            Ok(Exit::Passed)
+        }));
+    }
     let mut arguments = Arguments::from_args();
     // They share a machine, and some of them break it on purpose.
     arguments.test_threads = Some(1);
@@ -62,7 +73,8 @@ fn main() -> ExitCode {
     };
     // An import keeps its own times only in a fresh history: it comes first.
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
-    trials.extend(errors::ALONE.iter().chain(tls::ALONE).map(alone));
+    trials
+        .extend(errors::ALONE.iter().chain(tls::ALONE).chain(life::ALONE).chain(retention::ALONE).map(alone));
     let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
     for group in groups.chain([
         errors::ALL,
@@ -77,7 +89,7 @@ fn main() -> ExitCode {
     ]) {
         trials.extend(group.iter().map(on_machine));
     }
-    trials.extend([&dead::LONG, &backup::LONG].map(|long| alone(long).with_ignored_flag(true)));
+    trials.extend([&pile::LONG, &backup::LONG].map(|long| alone(long).with_ignored_flag(true)));
     // `-- --ignored` runs them.
     trials.extend(tools::LONG.iter().map(on_machine).map(|trial| trial.with_ignored_flag(true)));
     let conclusion = libtest_mimic::run(&arguments, trials);

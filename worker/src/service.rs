@@ -95,7 +95,7 @@ impl<R: Run> Service<R> {
         drain: &CancellationToken,
         give_up: &CancellationToken,
     ) -> Result<(), Error> {
-        let queues: Vec<String> = self.settings.broker.lanes.iter().map(topology::jobs_queue).collect();
+        let queues: Vec<String> = self.settings.lanes_served().iter().map(topology::jobs_queue).collect();
         let mut supply = self.runner.supply();
         while !drain.is_cancelled() {
             // A worker that can make no VM leaves the jobs in their queues.

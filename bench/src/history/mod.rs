@@ -1,8 +1,11 @@
 //! A long history: what recording one more costs as it grows, how long its pages take, and what it needs in memory.
 //!
 //! Everything is real: Datomic Local behind its gateway, documents in the blob store, a recorder on a RabbitMQ,
-//! the API that follows the log. Evaluations and letters are made up ([`made`]), as varied as a fleet's.
+//! the API that follows the log. Evaluations and letters are made up ([`made`]), as varied as a fleet's. The first of
+//! them are transacted once more, and queries asked, in one process with Datomic ([`inside`]): what the way through
+//! gateway and API costs.
 
+mod inside;
 mod made;
 mod pages;
 
@@ -21,7 +24,11 @@ use evalfleet_recorder::letters::Noted;
 use evalfleet_recorder::store::Store;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
+use inside::Noting;
 use pages::Pages;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -38,10 +45,14 @@ pub struct Plan {
 
 /// Looks on the way.
 const SECTIONS: u64 = 10;
+/// As many of them are transacted without the gateway, too.
+const PAIRED: u64 = 2;
 /// Results that are published one at a time, to see when the API has them.
 const SEEN: usize = 50;
 /// What the API may take until it has followed the log, or shows a result.
 const FOLLOWED: Duration = Duration::from_secs(900);
+/// The database, as the gateway names it when nobody says otherwise.
+const DATABASE: &str = "gemini-eval";
 /// How often it is asked meanwhile.
 const ASKED_EVERY: Duration = Duration::from_millis(2);
 
@@ -53,6 +64,7 @@ struct Grown {
 
 /// What was seen once it was there.
 struct Found {
+    transacting: Duration,
     grown: Vec<Grown>,
     letter: Duration,
     pages: Vec<Row>,
@@ -67,12 +79,24 @@ struct Found {
 /// When a part does not start, something is refused, or it is interrupted.
 pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Result<Report> {
     let host = Host::look();
-    let stage = Stage::new()?;
+    let stage = Stage::new("")?;
     let parts = [Kind::Broker, Kind::Gateway, Kind::Recorder, Kind::Api];
-    let found =
-        stage.with(&parts, interrupted, async |settings| Box::pin(look(&settings, plan)).await).await?;
+    let notes = tempfile::NamedTempFile::new()?;
+    let found = stage
+        .with(&parts, interrupted, async |settings| Box::pin(look(&settings, plan, notes.path())).await)
+        .await?;
     let begun = Instant::now();
     let opened = stage.with(&[Kind::Gateway], interrupted, async |_| Ok(begun.elapsed())).await?;
+    let asked = inside::ask(&stage.dir().join("datomic"), DATABASE, plan.rounds).await?;
+    let in_memory = Stage::new("[datomic]\nuri = \"datomic:mem://bench\"\n")?;
+    let (_, in_memory) = in_memory
+        .with(&[Kind::Gateway], interrupted, async |settings| {
+            let store = noting(&settings, &std::path::PathBuf::from("/dev/null"))?;
+            grow(&store.0, settings.recorder.batch_count as u64, plan, 0..PAIRED).await?;
+            Ok((store.0, store.1.taken()))
+        })
+        .await?;
+    let (local_inside, memory_inside) = inside::record(notes.path()).await?;
     let seconds = |time: Duration| time.as_secs_f64();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let figure = |what: String, value: f64, unit| Figure { what, value, unit };
@@ -94,11 +118,34 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
             seconds(last.each) / seconds(first.each),
             "times",
         ),
+        figure(
+            "transacting through the gateway, rate against in one process, Datomic Local".to_owned(),
+            seconds(local_inside) / seconds(found.transacting),
+            "times",
+        ),
+        figure(
+            "transacting through the gateway, rate against in one process, in memory".to_owned(),
+            seconds(memory_inside) / seconds(in_memory),
+            "times",
+        ),
         figure("recording a dead letter".to_owned(), 1e3 * seconds(found.letter), "ms each"),
         figure("memory of the gateway".to_owned(), mib(found.gateway_bytes), "MiB"),
         figure("memory of the API".to_owned(), mib(found.api_bytes), "MiB"),
         figure("the gateway's next start, until its store is open".to_owned(), seconds(opened), "s"),
     ]);
+    let mut rows = found.pages;
+    for ((what, _), times) in inside::QUERIES.iter().zip(asked) {
+        let mut series = Series::default();
+        times.into_iter().for_each(|time| series.push(time));
+        let inside = series.summary();
+        let through = rows.iter().find(|row| row.what == *what).map_or(0.0, |row| row.milliseconds.median);
+        figures.push(figure(format!("{what}, in one process, p50"), inside.median, "ms"));
+        figures.push(figure(
+            format!("{what}, through the API against that"),
+            through / inside.median,
+            "times",
+        ));
+    }
     let visible =
         Row { what: "a result published, until the API shows it", milliseconds: found.visible.summary() };
     Ok(Report {
@@ -110,20 +157,36 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
             ("store", "Datomic Local, behind the gateway, on loopback".to_owned()),
         ]
         .into(),
-        times: found.pages.into_iter().chain([visible]).collect(),
+        times: {
+            rows.push(visible);
+            rows
+        },
         figures,
     })
 }
 
-async fn look(settings: &Settings, plan: Plan) -> anyhow::Result<Found> {
-    let client = Client::new(Config::new(&settings.datomic.url, settings.datomic.token()?))?;
-    let store = Store::new(client, Blobs::in_dir(&settings.blobs_dir())?);
-    let grown = grow(&store, settings.recorder.batch_count as u64, plan.evaluations).await?;
+fn client(settings: &Settings) -> anyhow::Result<Client> {
+    Ok(Client::new(Config::new(&settings.datomic.url, settings.datomic.token()?))?)
+}
+
+/// A store that notes its batches, and what notes them.
+fn noting(settings: &Settings, notes: &Path) -> anyhow::Result<(Store, Arc<Noting>)> {
+    let noting = Arc::new(Noting::new(client(settings)?, notes)?);
+    Ok((Store::over(noting.clone(), Blobs::in_dir(&settings.blobs_dir())?), noting))
+}
+
+async fn look(settings: &Settings, plan: Plan, notes: &Path) -> anyhow::Result<Found> {
+    let batch = settings.recorder.batch_count as u64;
+    let (first, noted) = noting(settings, notes)?;
+    let mut grown = grow(&first, batch, plan, 0..PAIRED).await?;
+    let store = Store::new(client(settings)?, Blobs::in_dir(&settings.blobs_dir())?);
+    grown.extend(grow(&store, batch, plan, PAIRED..SECTIONS).await?);
     let letter = bury(&store, settings.recorder.batch_count as u64, plan.letters).await?;
     let pages = Pages::new(settings)?;
     pages.followed(plan, FOLLOWED).await?;
     let visible = publish(settings, &pages, plan.evaluations).await?;
     Ok(Found {
+        transacting: noted.taken(),
         grown,
         letter,
         pages: pages.ask(plan).await?,
@@ -133,12 +196,13 @@ async fn look(settings: &Settings, plan: Plan) -> anyhow::Result<Found> {
     })
 }
 
-async fn grow(store: &Store, batch: u64, evaluations: u64) -> anyhow::Result<Vec<Grown>> {
+/// Records these sections of the evaluations.
+async fn grow(store: &Store, batch: u64, plan: Plan, sections: Range<u64>) -> anyhow::Result<Vec<Grown>> {
     let mut grown = Vec::new();
-    let mut done = 0;
-    while done < evaluations {
-        let section = evaluations.div_ceil(SECTIONS).min(evaluations - done);
-        let (end, begun) = (done + section, Instant::now());
+    for nth in sections {
+        let mut done = plan.evaluations * nth / SECTIONS;
+        let (end, begun) = (plan.evaluations * (nth + 1) / SECTIONS, Instant::now());
+        let section = end - done;
         while done < end {
             let next = (done + batch).min(end);
             let made: Vec<Evaluation> = (done..next).map(made::evaluation).collect();

@@ -1,6 +1,6 @@
 //! What people look at, asked of the API over HTTP as they ask it.
 
-use super::{Plan, made};
+use super::{Plan, inside, made};
 use crate::report::Row;
 use crate::series::Series;
 use anyhow::{Context as _, ensure};
@@ -102,6 +102,9 @@ impl Pages {
 fn pages<'a>(plan: Plan, earlier: u64) -> Vec<Page<'a>> {
     let get = |path: String| (Method::GET, path, None);
     let some = move |nth: u64| made::id(nth.wrapping_mul(7919) % (plan.evaluations / 2).max(1));
+    let query = |text: &str| {
+        (Method::POST, "/v1/query".to_owned(), Some(json!({ "query": text, "rows_max": 100_000 })))
+    };
     let by_tool = "[:find (count ?e) . :in $ ?name :where [?c :function-call/name ?name] [?e :evaluation/function-calls ?c] \
                    [?e :evaluation/status :failed]]";
     vec![
@@ -132,6 +135,9 @@ fn pages<'a>(plan: Plan, earlier: u64) -> Vec<Page<'a>> {
             "dead letters, that none fits",
             Box::new(move |_| get("/v1/dead-letters/search?error=nobody%20ever%20said%20this".to_owned())),
         ),
+        (inside::QUERIES[0].0, Box::new(move |_| query(inside::QUERIES[0].1))),
+        (inside::QUERIES[1].0, Box::new(move |_| query(inside::QUERIES[1].1))),
+        (inside::QUERIES[2].0, Box::new(move |_| query(inside::QUERIES[2].1))),
         (
             "a query: failures of a tool",
             Box::new(move |nth| {

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use tracing::debug;
 
@@ -10,7 +11,7 @@ use crate::Error;
 use crate::edn::{self, Limits, Value};
 use crate::guard::{self, Question};
 use crate::message::{self, Batch, Bounds, Entity, View};
-use crate::reply::{self, Answer, Copied, Health, Log, Status, Transacted};
+use crate::reply::{self, Answer, Copied, Health, Log, Retention, Status, Transacted};
 
 /// Above this the gateway refuses a batch; so it is not even sent.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -174,6 +175,24 @@ impl Client {
     /// [`Error::Busy`].
     pub async fn back_up(&self, name: &str) -> Result<Copied, Error> {
         reply::copied(&self.post("/backup", message::backup(name), COPY_TIMEOUT).await?)
+    }
+
+    /// Begins to let go what was last written to before `before`, or with `dry_run` to count it;
+    /// [`Client::retention`] tells what comes of it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the store is no Datomic Local; [`Error::Busy`] while one is at work.
+    pub async fn retain(&self, before: Timestamp, dry_run: bool) -> Result<Retention, Error> {
+        let body = message::retain(before, dry_run);
+        reply::retention(&self.post("/retain", body, self.config.request_timeout).await?)
+    }
+
+    /// How far the retention is, or what the last one came to.
+    ///
+    /// # Errors
+    /// As for every request.
+    pub async fn retention(&self) -> Result<Retention, Error> {
+        reply::retention(&self.send(Method::GET, "/retention", String::new(), HEALTH_TIMEOUT).await?)
     }
 
     async fn post(&self, path: &str, body: String, limit: Duration) -> Result<Value, Error> {

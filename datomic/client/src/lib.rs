@@ -19,4 +19,4 @@ mod reply;
 pub use client::{Client, Config, Waiting};
 pub use error::Error;
 pub use message::{Batch, Bounds, Entity, NoPoint, Point, View};
-pub use reply::{Answer, Copied, Datom, Health, Log, Shape, Status, Transacted, Transaction};
+pub use reply::{Answer, Copied, Datom, Health, Log, Retention, Shape, Status, Transacted, Transaction};

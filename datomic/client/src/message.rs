@@ -73,6 +73,13 @@ pub struct Bounds {
     pub rows_max: u32,
 }
 
+impl std::fmt::Display for Batch {
+    /// As it travels: EDN, on one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&transact(self))
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self { timeout: Duration::from_secs(30), rows_max: 10_000 }
@@ -153,6 +160,13 @@ pub(crate) fn pull(pattern: &Value, entity: &Entity, view: View) -> String {
 pub(crate) fn backup(name: &str) -> String {
     let mut entries = Entries::new();
     put(&mut entries, "name", name);
+    Value::Map(entries).to_string()
+}
+
+pub(crate) fn retain(before: Timestamp, dry_run: bool) -> String {
+    let mut entries = Entries::new();
+    put(&mut entries, "before", Value::Inst(before));
+    put(&mut entries, "dry-run", Value::Bool(dry_run));
     Value::Map(entries).to_string()
 }
 

@@ -94,6 +94,29 @@ pub struct Transaction {
     pub datoms: Vec<Datom>,
 }
 
+/// What a retention comes to, or how far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Whether it is at work still.
+    pub running: bool,
+    /// Transactions that were looked at, or copied.
+    pub transactions: u64,
+    /// Of so many, when it began.
+    pub of_transactions: u64,
+    /// Evaluations that go.
+    pub evaluations: u64,
+    /// Dead letters that go.
+    pub letters: u64,
+    /// Entities that go, those two among them.
+    pub entities: u64,
+    /// Of so many.
+    pub of: u64,
+    /// Whether they are gone: not when there was nothing, or it was only counted.
+    pub changed: bool,
+    /// Why it failed, and whether it may be tried again.
+    pub failed: Option<(String, bool)>,
+}
+
 /// A copy of the store's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
@@ -171,6 +194,24 @@ pub(crate) fn copied(value: &Value) -> Read<Copied> {
         basis_t: field(value, "basis-t", whole)?,
         files: field(value, "files", whole)?,
         bytes: field(value, "bytes", whole)?,
+    })
+}
+
+pub(crate) fn retention(value: &Value) -> Read<Retention> {
+    let status = field(value, "status", Value::as_keyword)?;
+    let number = |key: &str| value.get(key).and_then(whole).unwrap_or(0);
+    let message = || value.get("message").and_then(text).unwrap_or_default();
+    let busy = value.get("error").and_then(Value::as_keyword) == Some("busy");
+    Ok(Retention {
+        running: status == "running",
+        transactions: number("transactions"),
+        of_transactions: number("of-transactions"),
+        evaluations: number("evaluations"),
+        letters: number("letters"),
+        entities: number("entities"),
+        of: number("of"),
+        changed: value.get("changed").and_then(Value::as_bool).unwrap_or(false),
+        failed: (status == "failed").then(|| (message(), busy)),
     })
 }
 

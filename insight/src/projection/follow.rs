@@ -2,10 +2,11 @@
 //!
 //! The log may become another one: a store in memory that began anew, a restored backup. A log that ends
 //! before what was read already shows that at once; one that goes on beyond it shows it when, now and then,
-//! the newest known transaction is asked for again. Then everything is read from the beginning.
+//! the newest known transaction is asked for again. One out of which the oldest went, by retention, says so
+//! itself. Then everything is read from the beginning.
 
 use super::world::World;
-use evalfleet_datomic::{Client, Error, Log};
+use evalfleet_datomic::{Client, Error, Log, Transaction};
 use evalfleet_service::retry::Delays;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -42,6 +43,8 @@ pub struct Projection {
     anew: AtomicBool,
     /// Where the next stretch of the log begins.
     next_t: AtomicU64,
+    /// The newest transaction when reading began: what went later was read before it went.
+    began_at: AtomicU64,
     steps: AtomicU32,
     versions_max: usize,
 }
@@ -55,6 +58,7 @@ impl Projection {
             wake: Notify::new(),
             anew: AtomicBool::new(false),
             next_t: AtomicU64::new(0),
+            began_at: AtomicU64::new(0),
             steps: AtomicU32::new(0),
             versions_max,
         }
@@ -129,6 +133,12 @@ impl Projection {
         if log.basis_t.saturating_add(1) < next_t {
             return Ok(self.begin_anew());
         }
+        if next_t == 0 {
+            self.began_at.store(log.basis_t, Relaxed);
+        }
+        if went_since(&log, self.began_at.load(Relaxed)) {
+            return Ok(self.begin_anew());
+        }
         self.next_t.store(log.next_t, Relaxed);
         Ok(self.take(&log))
     }
@@ -169,4 +179,12 @@ impl Projection {
         self.next_t.store(0, Relaxed);
         self.progress.send_replace(Progress::default());
     }
+}
+
+/// Whether the oldest went after transaction `began`: with it, all entities have other numbers.
+fn went_since(log: &Log, began: u64) -> bool {
+    let went = |transaction: &Transaction| {
+        transaction.t > began && transaction.datoms.iter().any(|datom| datom.attribute == "retention/before")
+    };
+    log.transactions.iter().any(went)
 }

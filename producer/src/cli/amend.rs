@@ -5,7 +5,6 @@ use super::failure::Failure;
 use super::report::report;
 use super::{Context, emit, print_json};
 use crate::api::Api;
-use crate::client::Client;
 use evalfleet_proto::evaluation::{Evaluation, Verdict};
 use evalfleet_proto::status::{Exit, Status};
 use std::time::Duration;
@@ -20,7 +19,7 @@ pub(super) async fn amend(context: &Context, args: AmendArgs) -> Result<Exit, Fa
     let recorded = api.recorded(args.id).await?;
     let before = recorded.ok_or_else(|| Failure::usage(format!("no evaluation {} is recorded", args.id)))?;
     let to = verdict(&before, &args);
-    let client = Client::connect(&context.settings).await?;
+    let client = context.client().await?;
     let said = client.amend(args.id, to, &args.reason).await;
     client.close().await;
     said?;

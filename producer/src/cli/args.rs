@@ -11,7 +11,7 @@ pub use dead::{DeadCommand, DeadListArgs, DeadReplayArgs, DeadWhich};
 
 use clap::{Args, Parser, Subcommand};
 use evalfleet_proto::Timestamp;
-use evalfleet_proto::ids::{BatchId, ImageRef, JobId, ToolName};
+use evalfleet_proto::ids::{BatchId, ImageRef, JobId, Lane, ToolName};
 use evalfleet_proto::job::{Limits, Network};
 use evalfleet_proto::submission::Submission;
 use evalfleet_proto::units::{ByteSize, parse_duration};
@@ -430,8 +430,31 @@ pub enum HistoryCommand {
     /// Documents are in the folder of blobs, so this runs where the recorder does.
     #[command(after_help = "Examples:\n  evalfleet history export > evaluations.jsonl\n  \
         evalfleet history export --as-of 2026-01-31 --out january.jsonl\n  \
+        evalfleet history export --format parquet --out evaluations.parquet\n  \
         evalfleet history export --format gemini --out batches/")]
     Export(ExportArgs),
+    /// Let the oldest go: evaluations and handled dead letters that were last written to so long ago, and the
+    /// contents that nothing points to any more. It cannot be undone: take a backup first.
+    ///
+    /// What stays keeps its whole history, and every moment means what it did. `up` does this every day where the
+    /// EDN file has :retention-days.
+    #[command(after_help = "Examples:\n  evalfleet history retain --days 365 --dry-run\n  \
+        evalfleet backup now && evalfleet history retain --days 365")]
+    Retain(RetainArgs),
+}
+
+/// `history retain`
+#[derive(Debug, Clone, Args)]
+pub struct RetainArgs {
+    /// Keep so many days.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500), required_unless_present = "before")]
+    pub days: Option<u32>,
+    /// Keep what was written to since then.
+    #[arg(long, value_name = "TIME", conflicts_with = "days")]
+    pub before: Option<Timestamp>,
+    /// Only count what would go.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `history export`
@@ -453,6 +476,8 @@ pub struct ExportArgs {
 pub enum ExportFormat {
     /// A JSON document on each line, the oldest first.
     Jsonl,
+    /// An Apache Parquet file, a row for each evaluation.
+    Parquet,
     /// The Gemini REPL's result files, one for each imported batch.
     Gemini,
 }
@@ -619,9 +644,13 @@ pub struct JobArgs {
     /// 0 to 9, larger first.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
     pub priority: u8,
-    /// Overtake the others.
-    #[arg(long)]
+    /// Overtake the others: the lane urgent.
+    #[arg(long, conflicts_with = "lane")]
     pub urgent: bool,
+    /// The lane, one of broker.lanes: jobs with a need of their own may have workers of their own
+    /// (worker.lanes).
+    #[arg(long)]
+    pub lane: Option<Lane>,
     /// Not to be started after this moment.
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<Timestamp>,
@@ -654,6 +683,7 @@ impl JobArgs {
         submission.scenario.clone_from(&self.scenario);
         submission.priority = self.priority;
         submission.urgent = self.urgent;
+        submission.lane.clone_from(&self.lane);
         submission.deadline = self.deadline;
         submission.labels = self.label.iter().cloned().collect();
         submission.key.clone_from(&self.key);

@@ -83,12 +83,15 @@ fn restore(context: &Context, name: &str) -> Result<Exit, Failure> {
 
 async fn keep(context: &Context) -> Result<Exit, Failure> {
     let settings = &context.settings;
-    let schedule = gateway::schedule(settings)?.ok_or_else(|| {
-        Failure::usage("the EDN file of datomic.config has no :backup-schedule, or there is none")
-    })?;
+    let keeping = gateway::keeping(settings)?;
+    if keeping.is_nothing() {
+        let why =
+            "the EDN file of datomic.config has no :backup-schedule and no :retention-days, or there is none";
+        return Err(Failure::usage(why));
+    }
     let stop = shutdown::on_signal().map_err(|error| Failure::new(Exit::Defect, error))?;
     ready::announce(settings).map_err(|error| Failure::new(Exit::Defect, error))?;
-    backup::keep(settings, &store(context)?, &schedule, &stop).await;
+    backup::keep(settings, &store(context)?, &keeping, &stop).await;
     Ok(Exit::Passed)
 }
 

@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 
 pub(super) async fn cancel(context: &Context, args: CancelArgs) -> Result<Exit, Failure> {
-    let client = Client::connect(&context.settings).await?;
+    let client = context.client().await?;
     let exit = Box::pin(call_off(context, &client, &args)).await;
     client.close().await;
     exit

@@ -8,7 +8,6 @@ use super::{Context, emit, print_json};
 use crate::change::{
     CANDIDATES_MAX, Candidate, Change, Changes, Check, Committed, Evaluated, Request, SafetyResult, Verdict,
 };
-use crate::client::Client;
 use evalfleet_proto::status::Exit;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -22,7 +21,7 @@ pub(super) async fn change(context: &Context, command: ChangeCommand) -> Result<
     if args.commit && request.candidates.len() > 1 {
         return Err(Failure::usage("--commit makes one change, and several were given"));
     }
-    let client = Client::connect(&context.settings).await?;
+    let client = context.client().await?;
     let changes = Changes::new(&client, &context.settings)?;
     let tell = |what: &str| {
         if !context.json {

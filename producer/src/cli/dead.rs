@@ -249,6 +249,7 @@ impl From<Error> for Failure {
         let exit = match &error {
             Error::Broker(_) | Error::Blobs(_) => Exit::Unreachable,
             Error::Api(error) => error.exit(),
+            Error::Client(error) => error.exit(),
             Error::Missing { .. } => Exit::Usage,
         };
         Self::new(exit, error)

@@ -3,6 +3,7 @@
 use super::args::HistoryCommand;
 use super::export::export;
 use super::failure::Failure;
+use super::retain::retain;
 use super::{Context, emit, print_json};
 use evalfleet_datomic::{Client, Config};
 use evalfleet_proto::status::Exit;
@@ -18,6 +19,7 @@ pub(crate) async fn history(context: &Context, command: HistoryCommand) -> Resul
     let files = match command {
         HistoryCommand::Import { files } => files,
         HistoryCommand::Export(args) => return export(context, args).await,
+        HistoryCommand::Retain(args) => return retain(context, args).await,
     };
     let (client, blobs) = connect(context).await?;
     let reports = import(&Store::new(client, blobs), &files).await.map_err(failed)?;

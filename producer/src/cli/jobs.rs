@@ -17,7 +17,7 @@ use futures::StreamExt as _;
 use std::time::Duration;
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Result<Exit, Failure> {
-    let client = Client::connect(&context.settings).await?;
+    let client = context.client().await?;
     let text = String::from_utf8(read_input(args.file())?)
         .map_err(|_| Failure::harness(format!("{} is not UTF-8", args.file().display())))?;
     // All are checked before the first is enqueued.
@@ -55,7 +55,7 @@ pub(super) async fn wait(context: &Context, args: WaitArgs) -> Result<Exit, Fail
     if let (Some(batch), Some(count)) = (&args.batch, args.count) {
         return batch::wait(context, batch, count as usize, patience).await;
     }
-    let client = Client::connect(&context.settings).await?;
+    let client = context.client().await?;
     let api = Api::new(&context.settings.api).ok();
     let waits = args.ids.iter().map(|id| wait_for(&client, api.as_ref(), *id, patience));
     let mut done = waits.collect::<futures::stream::FuturesUnordered<_>>();

@@ -65,7 +65,7 @@ async fn whole(context: &Context, output: &Output) -> Result<Vec<u8>, String> {
 }
 
 async fn follow(context: &Context, api: &Api, args: &LogsArgs) -> Result<Exit, Failure> {
-    let client = Client::connect(&context.settings).await?;
+    let client = context.client().await?;
     let exit = Box::pin(until_done(context, api, &client, args)).await;
     client.close().await;
     exit

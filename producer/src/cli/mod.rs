@@ -25,11 +25,14 @@ mod logs;
 mod machine;
 mod mcp;
 mod progress;
+mod retain;
 mod run;
 mod self_description;
 mod templates;
 mod tool;
+mod waiting;
 
+use crate::client::Client;
 use args::{Cli, Command};
 use clap::Parser as _;
 use evalfleet_proto::status::Exit;
@@ -46,6 +49,18 @@ pub struct Context {
     pub config: Option<std::path::PathBuf>,
     /// Whether documents are wanted.
     pub json: bool,
+}
+
+impl Context {
+    /// Connects to the broker. As long as the command runs, people are told what it waits for.
+    ///
+    /// # Errors
+    /// When none of its nodes answers now.
+    pub async fn client(&self) -> Result<Client, Failure> {
+        let client = Client::connect(&self.settings).await?;
+        tokio::spawn(waiting::tell(client.link().clone()));
+        Ok(client)
+    }
 }
 
 /// Reads the arguments, does what they say, and gives the exit code.

@@ -17,7 +17,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failure> {
-    let client = Client::connect(&context.settings).await?;
+    let client = context.client().await?;
     let mut job = client.prepare(args.submission())?;
     attach(context, &mut job, &args.job, args.stdin.as_deref()).await?;
     one(context, client, job, &args.job).await
@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failur
 
 pub(super) async fn call(context: &Context, args: CallArgs) -> Result<Exit, Failure> {
     admit(context, &args)?;
-    let client = Client::connect(&context.settings).await?;
+    let client = context.client().await?;
     let mut job = client.prepare(submission_of_call(&args)?)?;
     attach(context, &mut job, &args.job, None).await?;
     one(context, client, job, &args.job).await

@@ -3,7 +3,7 @@
 use crate::registry;
 use evalfleet_broker as broker;
 use evalfleet_proto::evaluation::Verdict;
-use evalfleet_proto::ids::JobId;
+use evalfleet_proto::ids::{JobId, Lane};
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission;
 use std::time::Duration;
@@ -21,20 +21,32 @@ pub enum Error {
     #[error(transparent)]
     Broker(#[from] broker::Error),
     /// The broker was lost while the job was on its way.
-    #[error("RabbitMQ did not confirm the job {id} within {} s: it may or may not be enqueued. Submit it again with the same key, or look with `evalfleet get {id}`", .waited.as_secs())]
+    #[error("RabbitMQ did not confirm the job {id} within {} s{}: it may or may not be enqueued. Submit it again with the same key, or look with `evalfleet get {id}`", .waited.as_secs(), last(.reason.as_deref()))]
     Undecided {
         /// The job.
         id: JobId,
         /// How long was waited.
         waited: Duration,
+        /// What the broker said last.
+        reason: Option<String>,
     },
     /// The broker was lost before the job was on its way.
-    #[error("RabbitMQ was lost for {} s: the job {id} was not enqueued. `evalfleet status` shows the parts", .waited.as_secs())]
+    #[error("RabbitMQ was lost for {} s{}: the job {id} was not enqueued. `evalfleet status` shows the parts", .waited.as_secs(), last(.reason.as_deref()))]
     Unheard {
         /// The job.
         id: JobId,
         /// How long was waited.
         waited: Duration,
+        /// What the broker said last.
+        reason: Option<String>,
+    },
+    /// No queue takes jobs of that lane.
+    #[error("there is no lane {lane}: broker.lanes has {known}")]
+    Lane {
+        /// What was asked for.
+        lane: Lane,
+        /// The lanes there are.
+        known: String,
     },
     /// The job is enqueued, and its evaluation did not come.
     #[error("no result of {id} within {}: it is still enqueued or running. `evalfleet status` shows the workers, `evalfleet dead list` the dead letters, `evalfleet wait {id}` waits on", humantime::format_duration(*.waited))]
@@ -45,10 +57,12 @@ pub enum Error {
         waited: Duration,
     },
     /// Too many jobs are waited for at once.
-    #[error("{max} results are outstanding, and no more may be: wait for some, or submit without waiting")]
+    #[error("{max} results are outstanding, no more may be, and none came within {} s: wait for some, or submit without waiting", .waited.as_secs())]
     TooMany {
         /// The bound.
         max: usize,
+        /// How long was waited for room.
+        waited: Duration,
     },
     /// The reason for calling a job off is too long, or that for amending a verdict says nothing.
     #[error("the reason has {chars} characters, and may have 1 to {max}")]
@@ -82,11 +96,15 @@ pub enum Error {
     },
 }
 
+fn last(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
+}
+
 impl Error {
     /// The exit code that says so.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Submission(_) | Self::Tool(_) | Self::Verdict { .. } => Exit::Harness,
+            Self::Submission(_) | Self::Tool(_) | Self::Verdict { .. } | Self::Lane { .. } => Exit::Harness,
             Self::Broker(broker::Error::TooLarge { .. }) => Exit::Harness,
             Self::Broker(_) | Self::Undecided { .. } | Self::Unheard { .. } | Self::Unsaid { .. } => {
                 Exit::Unreachable

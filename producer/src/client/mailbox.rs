@@ -6,7 +6,9 @@
 //!   wait for a session ─▶ open the inbox by its name ─▶ bind it ─▶ read, bind on demand
 //! ```
 //!
-//! One task makes every change; the others ask it through a bounded channel and wait.
+//! One task has the inbox. Jobs of our own are named by it in their envelope and need nothing of the broker, so they
+//! are heard of at once, as long as the inbox stands; for all others that task is asked for a binding, through a
+//! bounded channel.
 
 use super::Error;
 use evalfleet_broker::{Delivery, Inbox, Link};
@@ -17,14 +19,18 @@ use evalfleet_proto::ids::JobId;
 use evalfleet_proto::{topology, wire};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Results waited for at one moment.
 const OUTSTANDING_MAX: usize = 10_000;
 /// Notices a reader may be behind; older events are lost to it, never the result.
 const NOTICES: usize = 64;
+/// How long a submission waits for room among the results that are waited for, and how often it looks.
+const ROOM_PATIENCE: Duration = Duration::from_secs(60);
+const ROOM_GLANCE: Duration = Duration::from_millis(20);
 /// Requests to the task that wait.
 const REQUESTS: usize = 64;
 /// What is heard of each job.
@@ -33,7 +39,7 @@ const EXCHANGES: [&str; 2] = [topology::RESULTS, topology::EVENTS];
 /// What a waiting client hears.
 #[derive(Debug, Clone)]
 pub(super) enum Notice {
-    Event(Event),
+    Event(Arc<Event>),
     Done(Arc<Evaluation>),
 }
 
@@ -47,28 +53,61 @@ pub(super) enum Whose {
 }
 
 pub(super) type Slot = broadcast::Receiver<Notice>;
-type Answer = oneshot::Sender<Result<Slot, Error>>;
+type Answer = oneshot::Sender<()>;
 
 #[derive(Debug)]
 enum Request {
-    HearOf(JobId, Whose, Answer),
+    Bind(JobId, Answer),
     Close(oneshot::Sender<()>),
+}
+
+/// Who waits for what; shared between the task and those who ask.
+#[derive(Debug, Clone, Default)]
+struct Open(Arc<Mutex<BTreeMap<JobId, broadcast::Sender<Notice>>>>);
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, broadcast::Sender<Notice>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for what is said of `id`; `None` when as many are waited for as may be.
+    fn place(&self, id: JobId) -> Option<Slot> {
+        let mut open = self.lock();
+        if open.len() >= OUTSTANDING_MAX {
+            open.retain(|_, slot| slot.receiver_count() > 0);
+        }
+        let full = open.len() >= OUTSTANDING_MAX;
+        match open.entry(id) {
+            Entry::Occupied(slot) => Some(slot.get().subscribe()),
+            Entry::Vacant(_) if full => None,
+            Entry::Vacant(place) => {
+                let (slot, heard) = broadcast::channel(NOTICES);
+                place.insert(slot);
+                Some(heard)
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Mailbox {
     name: String,
+    open: Open,
+    standing: watch::Receiver<bool>,
     requests: mpsc::Sender<Request>,
 }
 
 impl Mailbox {
     pub(super) fn start(link: Arc<Link>, stop: CancellationToken) -> Self {
         let (requests, asked) = mpsc::channel(REQUESTS);
+        let (stands, standing) = watch::channel(false);
         let name = format!("{}{}", topology::INBOX_PREFIX, JobId::fresh());
+        let open = Open::default();
         let owner = Owner {
             link,
             name: name.clone(),
-            open: BTreeMap::new(),
+            open: open.clone(),
+            stands,
             bound: BTreeSet::new(),
             asked,
             unanswered: Vec::new(),
@@ -80,7 +119,7 @@ impl Mailbox {
                 () = owner.run() => {}
             }
         });
-        Self { name, requests }
+        Self { name, open, standing, requests }
     }
 
     /// The inbox, for the envelopes of our jobs.
@@ -88,19 +127,42 @@ impl Mailbox {
         &self.name
     }
 
-    /// Hears of `id` from now on; when this returns, the broker has bound all that it takes.
+    /// Hears of `id` from now on; when this returns, the broker has bound all that it takes. Where too many results
+    /// are waited for, it waits for room.
     pub(super) async fn hear_of(&self, id: JobId, whose: Whose) -> Result<Slot, Error> {
-        let (answer, answered) = oneshot::channel();
-        let closed = || Error::Closed { id };
-        self.requests.send(Request::HearOf(id, whose, answer)).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        let closed = |()| Error::Closed { id };
+        let mut standing = self.standing.clone();
+        standing.wait_for(|stands| *stands).await.map_err(|_| closed(()))?;
+        let slot = self.room(id).await?;
+        if whose == Whose::Anybodys {
+            let (answer, answered) = oneshot::channel();
+            self.requests.send(Request::Bind(id, answer)).await.map_err(|_| closed(()))?;
+            answered.await.map_err(|_| closed(()))?;
+        }
+        Ok(slot)
+    }
+
+    async fn room(&self, id: JobId) -> Result<Slot, Error> {
+        if let Some(slot) = self.open.place(id) {
+            return Ok(slot);
+        }
+        let found = async {
+            loop {
+                tokio::time::sleep(ROOM_GLANCE).await;
+                if let Some(slot) = self.open.place(id) {
+                    return slot;
+                }
+            }
+        };
+        let found = tokio::time::timeout(ROOM_PATIENCE, found).await;
+        found.map_err(|_| Error::TooMany { max: OUTSTANDING_MAX, waited: ROOM_PATIENCE })
     }
 
     pub(super) async fn close(&self) {
         let (answer, answered) = oneshot::channel();
         if self.requests.send(Request::Close(answer)).await.is_ok() {
             // When the broker is gone the task is, too, or waits for it: the queue expires by itself.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), answered).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), answered).await;
         }
     }
 }
@@ -108,12 +170,21 @@ impl Mailbox {
 struct Owner {
     link: Arc<Link>,
     name: String,
-    open: BTreeMap<JobId, broadcast::Sender<Notice>>,
+    open: Open,
+    /// Whether the inbox stands: what is published with its name now is heard of.
+    stands: watch::Sender<bool>,
     /// Those that are heard of by a binding of their own.
     bound: BTreeSet<JobId>,
     asked: mpsc::Receiver<Request>,
     /// Whom the broken connection could not serve.
-    unanswered: Vec<(Answer, Slot)>,
+    unanswered: Vec<Answer>,
+}
+
+impl Drop for Owner {
+    /// Those who wait are told that nobody listens any more.
+    fn drop(&mut self) {
+        self.open.lock().clear();
+    }
 }
 
 /// Why the inbox is left.
@@ -131,7 +202,9 @@ impl Owner {
             };
             match Inbox::open(&session, &self.name).await {
                 Ok(inbox) => {
-                    if matches!(self.serve(inbox).await, Left::Closed) {
+                    let left = self.serve(inbox).await;
+                    self.stands.send_replace(false);
+                    if matches!(left, Left::Closed) {
                         return;
                     }
                 }
@@ -145,9 +218,10 @@ impl Owner {
         if self.bind_all(&inbox).await.is_err() {
             return Left::Broken;
         }
-        for (answer, slot) in self.unanswered.drain(..) {
-            let _ = answer.send(Ok(slot));
+        for answer in self.unanswered.drain(..) {
+            let _ = answer.send(());
         }
+        self.stands.send_replace(true);
         loop {
             // What has come goes before what is asked for.
             tokio::select! {
@@ -170,8 +244,8 @@ impl Owner {
                     }
                 },
                 request = self.asked.recv() => match request {
-                    Some(Request::HearOf(id, whose, answer)) => {
-                        if self.hear_of(&inbox, id, whose, answer).await.is_err() {
+                    Some(Request::Bind(id, answer)) => {
+                        if self.bind(&inbox, id, answer).await.is_err() {
                             return Left::Broken;
                         }
                     }
@@ -189,40 +263,25 @@ impl Owner {
         }
     }
 
-    async fn hear_of(
+    async fn bind(
         &mut self,
         inbox: &Inbox,
         id: JobId,
-        whose: Whose,
         answer: Answer,
     ) -> Result<(), evalfleet_broker::Error> {
-        if self.open.len() >= OUTSTANDING_MAX {
-            self.open.retain(|_, slot| slot.receiver_count() > 0);
-            self.bound.retain(|id| self.open.contains_key(id));
+        if self.bound.len() >= OUTSTANDING_MAX {
+            let open = self.open.lock();
+            self.bound.retain(|id| open.contains_key(id));
         }
-        let full = self.open.len() >= OUTSTANDING_MAX;
-        let slot = match self.open.entry(id) {
-            Entry::Occupied(slot) => slot.get().subscribe(),
-            Entry::Vacant(_) if full => {
-                let _ = answer.send(Err(Error::TooMany { max: OUTSTANDING_MAX }));
-                return Ok(());
-            }
-            Entry::Vacant(place) => {
-                let (slot, heard) = broadcast::channel(NOTICES);
-                place.insert(slot);
-                heard
-            }
-        };
-        if whose == Whose::Anybodys
-            && self.bound.insert(id)
+        if self.bound.insert(id)
             && let Err(error) = bind(inbox, id).await
         {
             // It is bound as soon as the inbox stands again: only then is it answered.
-            self.unanswered.push((answer, slot));
+            self.unanswered.push(answer);
             return Err(error);
         }
         // Whoever asked may have given up meanwhile.
-        let _ = answer.send(Ok(slot));
+        let _ = answer.send(());
         Ok(())
     }
 
@@ -238,20 +297,20 @@ impl Owner {
     }
 
     /// Hands a message to those who wait for it; tells the job when it is done.
-    fn hand_on(&mut self, delivery: &Delivery<()>) -> Option<JobId> {
+    fn hand_on(&self, delivery: &Delivery<()>) -> Option<JobId> {
         let envelope = delivery.envelope.as_ref()?;
-        let slot = self.open.get(&envelope.id)?;
+        let slot = self.open.lock().get(&envelope.id)?.clone();
         match envelope.kind {
             MessageType::Result => match wire::decode::<Evaluation>(&delivery.body) {
                 Ok(evaluation) => {
                     let _ = slot.send(Notice::Done(Arc::new(evaluation)));
-                    self.open.remove(&envelope.id);
+                    self.open.lock().remove(&envelope.id);
                     return Some(envelope.id);
                 }
                 Err(error) => tracing::warn!(%error, id = %envelope.id, "a result does not decode"),
             },
             MessageType::Event => match wire::decode::<Event>(&delivery.body) {
-                Ok(event) => drop(slot.send(Notice::Event(event))),
+                Ok(event) => drop(slot.send(Notice::Event(Arc::new(event)))),
                 Err(error) => tracing::debug!(%error, id = %envelope.id, "an event does not decode"),
             },
             MessageType::Job

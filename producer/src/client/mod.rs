@@ -56,7 +56,7 @@ use evalfleet_broker::transport::Dial;
 use evalfleet_broker::{Amqp, Link, Options};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::envelope::Envelope;
-use evalfleet_proto::ids::{ImageRef, JobId};
+use evalfleet_proto::ids::{ImageRef, JobId, Lane};
 use evalfleet_proto::job::{Job, Task};
 use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_proto::{topology, wire};
@@ -82,6 +82,7 @@ pub struct Client {
     mailbox: Mailbox,
     tools: Tools,
     image: ImageRef,
+    lanes: Vec<Lane>,
     attempts_max: u32,
     patience: Duration,
     _stop: DropGuard,
@@ -110,6 +111,7 @@ impl Client {
             link,
             tools: Tools::new(settings.images_dir()),
             image: settings.client.image.clone(),
+            lanes: settings.broker.lanes.clone(),
             attempts_max: settings.broker.attempts_max,
             patience: settings.client.patience,
             _stop: stop.drop_guard(),
@@ -124,6 +126,7 @@ impl Client {
     pub fn prepare(&self, submission: Submission) -> Result<Job, Error> {
         let defaults = Defaults { image: self.image.clone(), now: Timestamp::now() };
         let mut job = submission.into_job(&defaults)?;
+        admit(&job.lane, &self.lanes)?;
         if matches!(job.task, Task::FunctionCall(_)) {
             self.tools.of(&job.image)?.admit(&mut job)?;
         }
@@ -175,7 +178,9 @@ impl Client {
         let publish = self.link.publish(topology::JOBS, job.lane.as_str(), &envelope, &body);
         match tokio::time::timeout(SUBMIT_PATIENCE, publish).await {
             Ok(confirmed) => Ok(confirmed?.id()),
-            Err(_) => Err(Error::Undecided { id: job.id, waited: SUBMIT_PATIENCE }),
+            Err(_) => {
+                Err(Error::Undecided { id: job.id, waited: SUBMIT_PATIENCE, reason: self.link.waits_for() })
+            }
         }
     }
 
@@ -210,7 +215,7 @@ impl Client {
         let hear = self.mailbox.hear_of(id, whose);
         match tokio::time::timeout(SUBMIT_PATIENCE, hear).await {
             Ok(slot) => Ok(Pending::new(id, slot?, wall.saturating_add(self.patience))),
-            Err(_) => Err(Error::Unheard { id, waited: SUBMIT_PATIENCE }),
+            Err(_) => Err(Error::Unheard { id, waited: SUBMIT_PATIENCE, reason: self.link.waits_for() }),
         }
     }
 
@@ -223,7 +228,7 @@ impl Client {
     }
 
     /// The broker connection, for those who read its queues.
-    pub fn link(&self) -> &Link {
+    pub fn link(&self) -> &Arc<Link> {
         &self.link
     }
 
@@ -232,6 +237,15 @@ impl Client {
         self.mailbox.close().await;
         self.link.close().await;
     }
+}
+
+/// Refuses a lane that no queue takes jobs of.
+pub(crate) fn admit(lane: &Lane, lanes: &[Lane]) -> Result<(), Error> {
+    if lanes.contains(lane) {
+        return Ok(());
+    }
+    let known: Vec<&str> = lanes.iter().map(Lane::as_str).collect();
+    Err(Error::Lane { lane: lane.clone(), known: known.join(", ") })
 }
 
 /// The evaluations of `pending` as they come, in the order of their completion.

@@ -67,7 +67,7 @@ impl Pending {
         }
         loop {
             match self.slot.recv().await {
-                Ok(Notice::Event(event)) => return Ok(Some(event)),
+                Ok(Notice::Event(event)) => return Ok(Some(Arc::unwrap_or_clone(event))),
                 Ok(Notice::Done(evaluation)) => {
                     self.done = Some(evaluation);
                     return Ok(None);

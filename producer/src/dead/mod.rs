@@ -36,6 +36,9 @@ pub enum Error {
     /// What the history knows of a letter cannot be fetched.
     #[error(transparent)]
     Blobs(#[from] blobs::Error),
+    /// What cannot be asked of a replay.
+    #[error(transparent)]
+    Client(#[from] crate::client::Error),
     /// There is no such letter.
     #[error(
         "no dead letter of {id}, neither in the queue nor in the history: `evalfleet dead list --where state=any` shows what there is"

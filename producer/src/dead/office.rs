@@ -6,7 +6,7 @@ use crate::person;
 use evalfleet_broker::{Confirmed, Delivery, Options, Session};
 use evalfleet_proto::dead::{Card, Did, Filter, Handled, Letter, State};
 use evalfleet_proto::envelope::{Envelope, MessageType};
-use evalfleet_proto::ids::{JobId, Sha256};
+use evalfleet_proto::ids::{JobId, Lane, Sha256};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
 use evalfleet_service::blobs::Blobs;
@@ -101,6 +101,7 @@ pub struct Office {
     /// `None` where the history cannot be asked: then only the queue is known.
     api: Option<Api>,
     blobs_dir: PathBuf,
+    lanes: Vec<Lane>,
     attempts_max: u32,
     by: String,
 }
@@ -117,6 +118,7 @@ impl Office {
             session,
             api: Api::new(&settings.api).ok(),
             blobs_dir: settings.blobs_dir(),
+            lanes: settings.broker.lanes.clone(),
             attempts_max: settings.broker.attempts_max,
             by: person::who(),
         })
@@ -128,7 +130,9 @@ impl Office {
     /// When the connection breaks.
     pub async fn list(&self, limit: usize) -> Result<Vec<Letter>, Error> {
         let taken = self.session.take::<Confirmed>(topology::DEAD_QUEUE, limit).await?;
-        Ok(taken.iter().map(|delivery| Letter::read(delivery.envelope.as_ref(), &delivery.body)).collect())
+        let read =
+            |delivery: &Delivery<_>| Letter::read(delivery.envelope.as_ref(), &delivery.key, &delivery.body);
+        Ok(taken.iter().map(read).collect())
     }
 
     /// How many letters wait, as the broker counts.
@@ -155,9 +159,12 @@ impl Office {
     /// those with which nothing could be done, stay.
     ///
     /// # Errors
-    /// When the connection breaks: what was done is done, and the same order goes on. When a letter was
-    /// named that is nowhere: the others are done.
+    /// When there is no such lane: nothing is done. When the connection breaks: what was done is done, and the
+    /// same order goes on. When a letter was named that is nowhere: the others are done.
     pub async fn carry_out(&self, order: &Order, tell: impl FnMut(&Outcome)) -> Result<(), Error> {
+        if let Action::Replay { changes: Changes { lane: Some(lane), .. }, .. } = &order.action {
+            crate::client::admit(lane, &self.lanes)?;
+        }
         let mut order = order.clone();
         if let Which::Fitting(filter) = &order.which
             && filter.state() != State::Waiting
@@ -192,7 +199,8 @@ impl Office {
             }
             let next = course.meanwhile(&mut under_way, browser.next()).await?;
             let Some(mut delivery) = next? else { break };
-            let letter = Letter::read(delivery.envelope.as_ref(), &std::mem::take(&mut delivery.body));
+            let body = std::mem::take(&mut delivery.body);
+            let letter = Letter::read(delivery.envelope.as_ref(), &delivery.key, &body);
             let card = letter.card(Timestamp::now());
             if !order.which.has(&card) {
                 course.held.push(delivery);
@@ -244,7 +252,7 @@ impl Office {
     ) -> Result<(Outcome, Fate), Error> {
         let (outcome, proof) = match &order.action {
             Action::Replay { changes, again } => {
-                let job = match plan(&letter, known, changes, *again) {
+                let job = match plan(&letter, known, (changes, &self.lanes), *again) {
                     Ok(job) => job,
                     Err(why) => {
                         let outcome = Outcome { card, job: None, refused: Some(why) };
@@ -305,8 +313,8 @@ impl Office {
                 let key = document["body_sha256"].as_str().and_then(|key| key.parse::<Sha256>().ok());
                 let Some(key) = key else { return Err(Error::Missing { id }) };
                 let body = Blobs::in_dir(&self.blobs_dir)?.get(key).await?;
-                let letter = Letter::read(None, &body);
-                let job = match plan(&letter, Some(&card), changes, *again) {
+                let letter = Letter::read(None, &topology::dead_key(&Lane::default_lane()), &body);
+                let job = match plan(&letter, Some(&card), (changes, &self.lanes), *again) {
                     Ok(job) => job,
                     Err(why) => return Ok(Outcome { card, job: None, refused: Some(why) }),
                 };
@@ -390,13 +398,20 @@ impl Office {
 }
 
 /// The job that is to repeat a letter, or why there is none.
-fn plan(letter: &Letter, known: Option<&Card>, changes: &Changes, again: bool) -> Result<Job, String> {
+fn plan(
+    letter: &Letter,
+    known: Option<&Card>,
+    (changes, lanes): (&Changes, &[Lane]),
+    again: bool,
+) -> Result<Job, String> {
     let dead = letter.job.as_ref().map_err(|why| format!("it cannot be replayed: {why}"))?;
     if !letter.is_replayable() {
         return Err("it cannot be replayed: it asks for what this version does not know".to_owned());
     }
     let nth = nth(known, again);
-    replay_of(dead, changes, nth, Timestamp::now()).map_err(|error| error.to_string())
+    let job = replay_of(dead, changes, nth, Timestamp::now()).map_err(|error| error.to_string())?;
+    crate::client::admit(&job.lane, lanes).map_err(|error| error.to_string())?;
+    Ok(job)
 }
 
 /// Which replay of a letter is to be made, from 1: going on after an interruption is the same one.

@@ -57,20 +57,38 @@ pub fn command(
     Ok(Command { program, args })
 }
 
-/// When backups are to be made: where the user's EDN file says so, and the store is one that is backed up here.
+/// What is to be done with the history day by day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// When backups are to be made.
+    pub backups: Option<edn::Schedule>,
+    /// How many days are kept.
+    pub days: Option<u32>,
+}
+
+impl Keeping {
+    /// Whether there is nothing to do.
+    pub fn is_nothing(&self) -> bool {
+        self.backups.is_none() && self.days.is_none()
+    }
+}
+
+/// What is to be done with the history day by day: what the user's EDN file says, where the store is one that is
+/// backed up and cut here.
 ///
 /// # Errors
 /// When that file is wrong.
-pub fn schedule(settings: &Settings) -> Result<Option<edn::Schedule>, Error> {
+pub fn keeping(settings: &Settings) -> Result<Keeping, Error> {
     let own = users_file(settings)?;
     let uri = own.datomic_uri.as_deref().unwrap_or(&settings.datomic.uri);
     let local = uri.starts_with("datomic:local:");
-    if !local && !uri.starts_with("datomic:mem:") && own.backup_schedule.is_some() {
+    let asked = Keeping { backups: own.backup_schedule, days: own.retention_days };
+    if !local && !uri.starts_with("datomic:mem:") && !asked.is_nothing() {
         tracing::warn!(
-            "a database behind a transactor is backed up by `bin/datomic backup-db`: :backup-schedule means nothing here"
+            "a database behind a transactor is backed up by `bin/datomic backup-db` and cut by excision: :backup-schedule and :retention-days mean nothing here"
         );
     }
-    Ok(own.backup_schedule.filter(|_| local))
+    Ok(if local { asked } else { Keeping::default() })
 }
 
 /// The user's own EDN file; it wins over `datomic.uri`.

@@ -6,7 +6,7 @@
 //! | `broker` | `epmd` | it takes the login, and the topology is declared |
 //! | `gateway` | | its store is open |
 //! | `recorder` | `broker`, `gateway` | it wrote `ready/recorder` |
-//! | `keeper`, where backups are scheduled | `gateway` | it wrote `ready/keeper` |
+//! | `keeper`, where backups or retention are asked for | `gateway` | it wrote `ready/keeper` |
 //! | `api` | `gateway` | `/health` |
 //! | `worker-N` | `broker` | it wrote `ready/worker-N` |
 //!
@@ -143,7 +143,7 @@ impl Maker<'_> {
         if self.wants(Kind::Recorder) {
             parts.push(self.recorder()?);
         }
-        if self.wants(Kind::Keeper) && gateway::schedule(self.settings)?.is_some() {
+        if self.wants(Kind::Keeper) && !gateway::keeping(self.settings)?.is_nothing() {
             parts.push(self.keeper()?);
         }
         if self.wants(Kind::Api) {

@@ -35,7 +35,7 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(super) async fn open(context: &'a Context, screen: Screen) -> Result<Self, Failure> {
-        let client = Client::connect(&context.settings).await?;
+        let client = context.client().await?;
         let (waiting, outstanding) = (JoinSet::new(), BTreeMap::new());
         Ok(Self { context, client, screen, waiting, outstanding, worst: Exit::Passed })
     }

@@ -7,6 +7,7 @@ use crate::evaluation::{Evaluation, Evidence, Source};
 use crate::ids::{JobId, Lane, Sha256};
 use crate::job::{Attempt, Content, Job, Task};
 use crate::status::{Cause, Status};
+use crate::topology::is_dead_key;
 use crate::wire;
 use jiff::Timestamp;
 
@@ -37,12 +38,13 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// Reads what a message tells; nothing in it can fail this.
-    pub fn read(envelope: Option<&Envelope>, body: &[u8]) -> Self {
+    /// Reads what a message tells that was published under `key`; nothing in it can fail this.
+    pub fn read(envelope: Option<&Envelope>, key: &str, body: &[u8]) -> Self {
         let by_us = envelope.is_some_and(|envelope| envelope.kind == MessageType::Dead);
         match wire::decode::<DeadLetter>(body) {
             Ok(letter) if by_us => Self::of_ours(letter),
-            Ok(_) | Err(_) => Self::of_broker(envelope, body),
+            Ok(_) | Err(_) if is_dead_key(key) => Self::of_broker(envelope, body),
+            Ok(_) | Err(_) => Self::unroutable(envelope, key, body),
         }
     }
 
@@ -79,6 +81,14 @@ impl Letter {
         }
     }
 
+    /// What nobody was bound for comes as it was published.
+    fn unroutable(envelope: Option<&Envelope>, key: &str, body: &[u8]) -> Self {
+        let error = format!(
+            "no queue takes the key {key:?}: name its lane in broker.lanes and its wait in broker.retry_tiers, declare them with `evalfleet up`, and replay it, or replay it in another lane"
+        );
+        Self { reason: Reason::Unroutable, error, ..Self::of_broker(envelope, body) }
+    }
+
     /// What the letter is called: its job's id; for what is no job, a name of its own.
     pub fn name(&self) -> String {
         match self.id {
@@ -90,10 +100,14 @@ impl Letter {
         }
     }
 
-    /// The result of a job that the broker gave up: whoever had it is gone, so nobody else will report it.
+    /// The result of a job that the broker gave up, or never had a queue for: nobody else will report it.
     pub fn result(&self, now: Timestamp) -> Option<Evaluation> {
-        let job = self.job.as_ref().ok().filter(|_| self.reason == Reason::Broker)?;
-        let given_up = "the broker gave it up: it was handed out again and again, and never answered";
+        let job = self.job.as_ref().ok()?;
+        let given_up = match self.reason {
+            Reason::Broker => "the broker gave it up: it was handed out again and again, and never answered",
+            Reason::Unroutable => "the broker had no queue for it",
+            Reason::Poison | Reason::AttemptsSpent | Reason::Unknown => return None,
+        };
         let evidence = [given_up, self.error.as_str()].map(|message| Evidence::new(Source::Host, message));
         Some(Evaluation::of_job(job, now, (Status::Dead, Some(Cause::Infrastructure)), evidence.to_vec()))
     }
@@ -185,7 +199,9 @@ fn cause(reason: Reason, lane: Option<&Lane>) -> Cause {
     match reason {
         // A result that is none is our own making.
         Reason::Poison if lane != Some(&Lane::results()) => Cause::Harness,
-        Reason::Poison | Reason::AttemptsSpent | Reason::Broker | Reason::Unknown => Cause::Infrastructure,
+        Reason::Poison | Reason::AttemptsSpent | Reason::Broker | Reason::Unroutable | Reason::Unknown => {
+            Cause::Infrastructure
+        }
     }
 }
 
@@ -214,11 +230,25 @@ mod tests {
         let job = job();
         let envelope = Envelope::of_job(&job, 2, Timestamp::UNIX_EPOCH);
         let now = Timestamp::from_second(9).unwrap();
-        let card = Letter::read(Some(&envelope), &wire::encode(&job)).card(now);
+        let card = Letter::read(Some(&envelope), "dead.default", &wire::encode(&job)).card(now);
         assert_eq!((card.id, card.reason.as_str(), card.died), (job.id.to_string(), "broker", now));
         assert_eq!(
             (card.tool.as_deref(), card.batch.as_deref(), card.model.as_deref(), card.replayable),
             (Some("word_count"), Some("night"), Some("m-1"), true)
+        );
+    }
+
+    #[test]
+    fn what_no_queue_takes_says_so_and_is_answered() {
+        let job = job();
+        let envelope = Envelope::of_job(&job, 2, Timestamp::UNIX_EPOCH);
+        let letter = Letter::read(Some(&envelope), "typo", &wire::encode(&job));
+        assert_eq!((letter.reason, letter.id), (Reason::Unroutable, Some(job.id)));
+        assert!(letter.error.contains("\"typo\"") && letter.is_replayable());
+        let result = letter.result(Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(
+            (result.id, result.status, result.cause),
+            (job.id, Status::Dead, Some(Cause::Infrastructure))
         );
     }
 
@@ -228,7 +258,8 @@ mod tests {
         let defaults = Defaults { image: "base".parse().unwrap(), now: Timestamp::UNIX_EPOCH };
         let job = Submission::from_json(document).unwrap().into_job(&defaults).unwrap();
         let envelope = Envelope::of_job(&job, 2, Timestamp::UNIX_EPOCH);
-        let shown = Letter::read(Some(&envelope), &wire::encode(&job)).document(Timestamp::UNIX_EPOCH);
+        let shown = Letter::read(Some(&envelope), "dead.default", &wire::encode(&job))
+            .document(Timestamp::UNIX_EPOCH);
         assert_eq!(shown["input"]["task"]["argv"], serde_json::json!(["cat"]));
         assert_eq!(shown["input"]["task"]["stdin"]["text"], "hello");
         assert_eq!(shown["input"]["files"][0]["content"]["text"], "b");
@@ -237,9 +268,9 @@ mod tests {
 
     #[test]
     fn what_is_no_job_has_a_name_and_cannot_be_replayed() {
-        let letter = Letter::read(None, b"nonsense");
+        let letter = Letter::read(None, "dead.default", b"nonsense");
         assert!(letter.name().starts_with("body-") && !letter.is_replayable());
-        assert_eq!(letter.name(), Letter::read(None, b"nonsense").name());
+        assert_eq!(letter.name(), Letter::read(None, "dead.default", b"nonsense").name());
         let result = DeadLetter {
             schema: 1,
             id: job().id,

@@ -51,6 +51,8 @@ pub enum Reason {
     AttemptsSpent,
     /// The broker gave it up: delivered too often without an answer.
     Broker,
+    /// No queue takes what it was published with: a lane or a retry tier that nobody declared.
+    Unroutable,
     /// A reason that this build does not know.
     #[serde(other)]
     Unknown,
@@ -97,6 +99,7 @@ impl Reason {
             Self::Poison => "poison",
             Self::AttemptsSpent => "attempts_spent",
             Self::Broker => "broker",
+            Self::Unroutable => "unroutable",
             Self::Unknown => "unknown",
         }
     }

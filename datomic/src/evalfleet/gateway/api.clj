@@ -6,7 +6,8 @@
             [evalfleet.gateway.history :as history]
             [evalfleet.gateway.opening :as opening]
             [evalfleet.gateway.question :as question]
-            [evalfleet.gateway.readers :as readers])
+            [evalfleet.gateway.readers :as readers]
+            [evalfleet.gateway.retention :as retention])
   (:import (java.util.concurrent Semaphore)))
 
 (def version "0.1.0")
@@ -39,6 +40,9 @@
      "/transact" write
      "/backup" {:method "POST" :body-max question-bytes-max
                 :handler #(backup/take! (:settings @state) (ready-store state) writing writers-max %)}
+     "/retain" {:method "POST" :body-max question-bytes-max
+                :handler #(retention/begin! state (ready-store state) writing writers-max %)}
+     "/retention" {:method "GET" :handler (fn [_] (retention/status state))}
      "/query" (read question/ask)
      "/pull" (read question/pull)
      "/tx-range" (read history/tx-range)}))

@@ -4,10 +4,10 @@
   the caller to see."
   (:require [clojure.java.io :as io]
             [evalfleet.gateway.fault :refer [fault]]
+            [evalfleet.gateway.files :as files]
             [evalfleet.gateway.store :as store])
   (:import (java.io File IOException)
-           (java.nio.channels FileChannel)
-           (java.nio.file Files OpenOption Path StandardCopyOption StandardOpenOption)
+           (java.nio.file CopyOption Files StandardCopyOption)
            (java.util.concurrent Semaphore TimeUnit)))
 
 (def ^:private quiet-wait-ms
@@ -15,16 +15,6 @@
   60000)
 
 (def ^:private name-form #"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
-
-(defn- sync! [^Path path]
-  (with-open [channel (FileChannel/open path (into-array OpenOption [(if (Files/isDirectory path (make-array java.nio.file.LinkOption 0))
-                                                                        StandardOpenOption/READ
-                                                                        StandardOpenOption/WRITE)]))]
-    (.force channel true)))
-
-(defn- delete-tree [^File file]
-  (run! delete-tree (.listFiles file))
-  (.delete file))
 
 (defn- copy-tree!
   "Copies the files of a folder; answers how many, and their bytes."
@@ -38,10 +28,10 @@
                     (if (.isDirectory file)
                       (copy-tree! file target)
                       (do (Files/copy (.toPath file) (.toPath target)
-                                      (into-array java.nio.file.CopyOption [StandardCopyOption/COPY_ATTRIBUTES]))
-                          (sync! (.toPath target))
+                                      (into-array CopyOption [StandardCopyOption/COPY_ATTRIBUTES]))
+                          (files/sync! target)
                           {:files 1 :bytes (.length target)})))))]
-    (sync! (.toPath to))
+    (files/sync! to)
     (reduce #(merge-with + %1 %2) {:files 0 :bytes 0} counts)))
 
 (defn- checked [{:keys [driver backup-dir]} backup-name]
@@ -66,17 +56,16 @@
     (when-not (.tryAcquire permits places quiet-wait-ms TimeUnit/MILLISECONDS)
       (throw (fault :busy "transactions did not end within a minute: try again shortly")))
     (try
-      (delete-tree partial)
-      (let [counts (copy-tree! (io/file storage-dir "evalfleet" db-name)
+      (files/delete-tree partial)
+      ;; The files may bear another name since retention was last at work; a backup's do not.
+      (let [counts (copy-tree! (io/file storage-dir "evalfleet" (:db-name opened))
                                (io/file partial "evalfleet" db-name))
             basis (store/basis-t opened)]
-        (sync! (.toPath (io/file partial "evalfleet")))
-        (sync! (.toPath ^File partial))
-        (Files/move (.toPath ^File partial) (.toPath target)
-                    (into-array java.nio.file.CopyOption [StandardCopyOption/ATOMIC_MOVE]))
-        (sync! (.toPath (io/file backup-dir)))
+        (files/sync! (io/file partial "evalfleet"))
+        (files/sync! partial)
+        (files/move! partial target)
         (assoc counts :basis-t basis))
       (catch IOException e
-        (delete-tree partial)
+        (files/delete-tree partial)
         (throw (fault :refused (str "the store cannot be copied to " backup-dir ": " (.getMessage e)) e)))
       (finally (.release permits places)))))

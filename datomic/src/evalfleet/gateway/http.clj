@@ -110,10 +110,11 @@
 
 (defn start
   "Opens the socket and answers at once. `routes`: path to {:method :body-max :permits :wait-ms :handler}."
-  [{:keys [host port token]} routes]
+  [{:keys [host port token anywhere]} routes]
   (let [address (InetAddress/getByName host)]
-    (when-not (.isLoopbackAddress address)
-      (throw (ex-info (str "--host " host " is not a loopback address: the gateway speaks plain HTTP") {})))
+    (when-not (or anywhere (.isLoopbackAddress address))
+      (throw (ex-info (str "--host " host " is not a loopback address, and the gateway speaks plain HTTP: "
+                           "--anywhere yes allows it in a closed network") {})))
     (let [server (HttpServer/create (InetSocketAddress. address (int port)) backlog)
           token (.getBytes ^String token StandardCharsets/UTF_8)
           running (AtomicInteger.)]

@@ -2,10 +2,17 @@
   "Datomic Local, the embedded default: files under `<storage-dir>/evalfleet/<db>`, one process at a
   time, the client API. It indexes its log when it opens.
 
+  Retention writes what stays into a database beside it, `<db>--1`, `<db>--2` and so on, and from then on
+  the file `<storage-dir>/<db>.current` says which of them is the one.
+
   Never interrupt a thread that is in here: an interrupt closes the log's file channel for good."
-  (:require [datomic.client.api :as d]
+  (:require [clojure.java.io :as io]
+            [clojure.string :as str]
+            [datomic.client.api :as d]
+            [datomic.local :as dl]
+            [evalfleet.gateway.files :as files]
             [evalfleet.gateway.store :as store])
-  (:import (java.io Writer)))
+  (:import (java.io File Writer)))
 
 (def ^:private system "evalfleet")
 
@@ -39,7 +46,7 @@
     (when-not (or (empty? found) (and (contains? found :db/id) (nil? (:db/id found))))
       found)))
 
-(defrecord Local [client conn db-name uri]
+(defrecord Local [client conn db-name uri]  ; db-name: that of the files
   store/Store
   (facts [_] {:driver :local :uri uri :durable true :note nil})
   (basis-t [_] (:t (d/db conn)))
@@ -53,20 +60,73 @@
   (transact! [_ tx-data]
     ;; Local indexes every attribute and does not know :db/index.
     (let [tx-data (mapv #(if (map? %) (dissoc % :db/index) %) tx-data)
-          {:keys [db-after tx-data]} (d/transact conn {:tx-data tx-data})]
-      {:basis-t (:t db-after) :tx (:tx (first tx-data)) :datoms (mapv row tx-data)}))
+          {:keys [db-after tx-data tempids]} (d/transact conn {:tx-data tx-data})]
+      {:basis-t (:t db-after) :tx (:tx (first tx-data)) :datoms (mapv row tx-data) :tempids tempids}))
   (tx-range [_ start limit]
     (mapv (fn [{:keys [t data]}] {:t t :datoms (mapv row data)})
           (d/tx-range conn {:start start :limit limit})))
   (close [_] nil))
 
-(defn open
-  "Opens the database, creating it if there is none. What was written since it was last opened is
-  replayed and indexed (15 000 datoms a second); after that, opening takes moments."
-  [{:keys [db-name storage-dir uri]}]
+(defn- pointer ^File [{:keys [storage-dir db-name]}]
+  (io/file storage-dir (str db-name ".current")))
+
+(defn- current
+  "The name of the files that are the database."
+  [{:keys [db-name] :as settings}]
+  (let [file (pointer settings)]
+    (if (.isFile file) (str/trim (slurp file :encoding "UTF-8")) db-name)))
+
+(defn folder
+  "Where a database's files are."
+  ^File [{:keys [storage-dir]} named]
+  (io/file storage-dir system named))
+
+(defn- connected [{:keys [storage-dir uri]} named]
   ;; It prints dots as it goes, into the midst of the log lines.
   (let [nowhere (Writer/nullWriter)]
     (binding [*out* nowhere *err* nowhere]
       (let [client (d/client {:server-type :datomic-local :storage-dir storage-dir :system system})]
-        (d/create-database client {:db-name db-name})
-        (->Local client (d/connect client {:db-name db-name}) db-name uri)))))
+        (d/create-database client {:db-name named})
+        (->Local client (d/connect client {:db-name named}) named uri)))))
+
+(defn- ours? [{:keys [db-name]} named]
+  (or (= db-name named) (str/starts-with? named (str db-name "--"))))
+
+(defn- sweep!
+  "Removes what an interrupted retention left, and what a finished one left behind. Whoever calls it has
+  the current database open, so that nobody else is at work here."
+  [settings kept]
+  (doseq [^File left (.listFiles (folder settings ""))
+          :when (and (ours? settings (.getName left)) (not= kept (.getName left)))]
+    (files/delete-tree left)))
+
+(defn open
+  "Opens the database, creating it if there is none. What was written since it was last opened is
+  replayed and indexed (15 000 datoms a second); after that, opening takes moments."
+  [settings]
+  (let [opened (connected settings (current settings))]
+    (sweep! settings (:db-name opened))
+    opened))
+
+(defn successor
+  "A fresh database beside `opened`, which is not the current one yet."
+  [{:keys [db-name] :as settings} opened]
+  (let [nth (inc (or (some-> (re-find #"--(\d+)$" (:db-name opened)) second parse-long) 0))
+        named (str db-name "--" nth)]
+    (files/delete-tree (folder settings named))
+    (connected settings named)))
+
+(defn install!
+  "Makes `opened` the current database, at once and for good."
+  [settings opened]
+  (let [files (folder settings (:db-name opened))]
+    (run! files/sync! (.listFiles files))
+    (files/sync! files)
+    (files/sync! (folder settings "")))
+  (files/write-atomically! (pointer settings) (:db-name opened)))
+
+(defn remove!
+  "Closes a database that nobody needs any more, and removes its files."
+  [{:keys [storage-dir] :as settings} opened]
+  (dl/release-db {:system system :storage-dir storage-dir :db-name (:db-name opened)})
+  (files/delete-tree (folder settings (:db-name opened))))

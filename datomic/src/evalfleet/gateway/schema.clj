@@ -13,6 +13,11 @@
   imported with its own times: Datomic takes no transaction older than its newest."
   #inst "2000-01-01")
 
+(def version
+  "Of what the attributes mean. One that only adds attributes keeps it; one under which an older program
+  would misread or miswrite counts it up."
+  1)
+
 (defn- read-file [source what]
   (let [attributes (wire/parse (slurp source :encoding "UTF-8"))]
     (when-not (and (vector? attributes) (every? #(and (map? %) (qualified-keyword? (:db/ident %))) attributes))
@@ -56,6 +61,18 @@
                            (str/join " " (sort differing)) "; use a fresh database")
                       {::permanent true})))))
 
+(defn- known-version
+  "The version that the database was written with last; nil when it says none."
+  [store found]
+  (when (found :tx/schema-version)
+    (ffirst (store/q store '[:find (max ?v) :where [_ :tx/schema-version ?v]] (store/database store {})))))
+
+(defn- check-version [known]
+  (when (and known (< version known))
+    (throw (ex-info (str "the database has schema version " known ", and this gateway knows up to " version
+                         ": it was written by a newer version of evalfleet. Update this one; nothing was changed")
+                    {::permanent true}))))
+
 (defn permanent?
   "Whether trying again cannot help."
   [t]
@@ -67,9 +84,13 @@
   (let [found (installed store)
         missing (remove (comp found :db/ident) wanted)
         fresh? (empty? (set/intersection (set (keys found)) (set (map :db/ident wanted))))]
+    (check-version (known-version store found))
     (check-same wanted found)
     (when (seq missing)
       (store/transact! store (cond-> (vec missing)
                                fresh? (conj {:db/id "datomic.tx" :db/txInstant first-instant})))
       (log/info "schema: " (count missing) " attributes added, " (count found) " were there"))
+    (when (not= version (known-version store (installed store)))
+      (store/transact! store [(cond-> {:db/id "datomic.tx" :tx/schema-version version}
+                                fresh? (assoc :db/txInstant first-instant))]))
     (count missing)))

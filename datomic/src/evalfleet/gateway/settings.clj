@@ -5,7 +5,7 @@
             [clojure.string :as str]))
 
 (def usage
-  "usage: run.sh --uri URI --port PORT --token-file FILE [--storage-dir DIR] [--backup-dir DIR] [--host HOST] [--schema-file FILE]
+  "usage: run.sh --uri URI --port PORT --token-file FILE [--storage-dir DIR] [--backup-dir DIR] [--host HOST] [--anywhere yes] [--schema-file FILE]
 
   --uri          datomic:local://<db> (embedded, durable; needs --storage-dir),
                  datomic:mem://<db> (in memory, lost at the end),
@@ -14,10 +14,12 @@
   --backup-dir   folder that backups of Datomic Local are made in
   --port         port on loopback; 0 picks one and prints it
   --host         loopback address (127.0.0.1)
+  --anywhere     yes: any address for --host. The gateway speaks plain HTTP: for closed networks only, such
+                 as that of containers
   --token-file   file with the token that callers send; 16 characters or more
   --schema-file  EDN file with attributes to add beside the built-in ones")
 
-(def ^:private flags #{"--uri" "--storage-dir" "--backup-dir" "--port" "--host" "--token-file" "--schema-file"})
+(def ^:private flags #{"--uri" "--storage-dir" "--backup-dir" "--port" "--host" "--anywhere" "--token-file" "--schema-file"})
 
 (defn- given [args]
   (loop [[flag value & more :as args] args, found {}]
@@ -67,6 +69,7 @@
                   :storage-dir (some-> (value "--storage-dir") io/file .getAbsolutePath)
                   :backup-dir (some-> (value "--backup-dir") io/file .getAbsolutePath)
                   :host (or (value "--host") "127.0.0.1")
+                  :anywhere (= "yes" (value "--anywhere"))
                   :port (port-number (value "--port"))
                   :token (token (value "--token-file"))
                   :schema-file (value "--schema-file")}
@@ -77,6 +80,8 @@
                           "--uri: the name of a local database is letters, digits, - and _, 64 at most")
                         (when (and (= :local kind) (nil? (:storage-dir settings)))
                           "--storage-dir is needed with datomic:local://")
+                        (when-not (contains? #{nil "yes" "no"} (value "--anywhere"))
+                          "--anywhere must be yes or no")
                         (when-not (:port settings) "--port must be a number from 0 to 65535")
                         (when-not (:token settings) "--token-file must name a readable file")
                         (when (some-> (:token settings) count (< 16))

@@ -65,6 +65,11 @@
           (is (= [200 ["e"]] (update (ask "/query" "{:query [:find [?id ...] :where [_ :evaluation/id ?id]]}") 1 :rows)))
           (is (= [400 :bad-query] (update (ask "/query" "{:query [:find ?x :where [(slurp \"x\") ?x]]}") 1 :error))))))))
 
+(deftest beyond-loopback-only-where-it-is-meant
+  (let [settings (assoc (settings-for "datomic:mem://anywhere") :host "0.0.0.0")]
+    (is (thrown-with-msg? Exception #"--anywhere yes" (main/start settings)))
+    (main/stop (main/start (assoc settings :anywhere true)))))
+
 (deftest settings-report-every-error
   (let [message (try (settings/parse ["--uri" "sqlite:x"] {}) (catch Exception e (.getMessage e)))]
     (is (re-find #"--uri must" message))

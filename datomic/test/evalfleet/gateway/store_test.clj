@@ -157,8 +157,8 @@
                           rest
                           (take 12))
            all (mapcat :transactions stretches)]
-       (is (= 6 (count all)) "the schema and five batches")
-       (is (= 6 (count (distinct (map :t all)))))
+       (is (= 7 (count all)) "the schema, its version and five batches")
+       (is (= 7 (count (distinct (map :t all)))))
        (is (= (sort (map :t all)) (map :t all)))
        (is (every? :tx-instant all))
        (is (= #inst "2000-01-01" (:tx-instant (first all))))

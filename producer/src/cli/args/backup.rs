@@ -19,7 +19,8 @@ pub enum BackupCommand {
         /// Its name.
         name: String,
     },
-    /// Take them on schedule, until told to end; `up` starts this where the EDN file has a :backup-schedule.
+    /// Take them on schedule and let the oldest of the history go, until told to end; `up` starts this where the EDN
+    /// file has a :backup-schedule or :retention-days.
     #[command(hide = true)]
     Keep,
 }
