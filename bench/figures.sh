@@ -60,7 +60,7 @@ line 'jobs lost or recorded twice, all parts killed with -9, on two RabbitMQs' '
     "$([ ! -e crash.txt ] || awk '/^(lost|recorded twice) / { sum += $NF; seen++ } END { if (seen >= 4) print sum }' crash.txt)" crash.txt
 line 'no confirm after the death of the queue'"'"'s leader, the election of the next included, the worse of the medians' '<= 2' 's' \
     "$([ ! -e crash.txt ] || sed -n 's/^ *\([0-9.]*\) s median, .*/\1/p' crash.txt | sort -g | tail -1)" crash.txt
-line '`submit_many`, 1 KB, against lapin alone with as many under way' '>= 0.9' 'times' \
+line '`submit_many`, 1 KB, against lapin alone that sends one such message over and over, 1,000 under way' '>= 0.9' 'times' \
     "$(figure submit.txt 'submit_many against lapin with a window, median of pairs')" submit.txt
 line '`submit_many` against one at a time' '>= 10' 'times' \
     "$(figure submit.txt 'submit_many against one at a time, median of pairs')" submit.txt
@@ -76,5 +76,14 @@ line 'pages out of 100,000 evaluations, the slowest' '<= 5' 'ms' \
 line 'one evaluation, as of an earlier moment' '<= 10' 'ms' "$(row history.txt 'one evaluation, as of earlier')" history.txt
 line 'a result published, until the API shows it' '<= 300' 'ms' \
     "$(row history.txt 'a result published, until the API shows it')" history.txt
+line 'transacting through the gateway against in one process, Datomic Local' '>= 0.7' 'of the rate' \
+    "$(figure history.txt 'transacting through the gateway, rate against in one process, Datomic Local')" history.txt
+line 'the same, in memory' '>= 0.7' 'of the rate' \
+    "$(figure history.txt 'transacting through the gateway, rate against in one process, in memory')" history.txt
+line 'the three queries through the API, over 1.2 times their time in one process, the slowest' '<= 2' 'ms' \
+    "$([ ! -e history.txt ] || for query in 'query 1: one model'"'"'s evaluations' 'query 2: mean of each day' 'query 3: failing functions'; do
+        inside=$(figure history.txt "$query, in one process, p50") through=$(row history.txt "$query")
+        [ -z "$inside" ] || awk -v inside="$inside" -v through="$through" 'BEGIN { printf "%.1f\n", through - 1.2 * inside }'
+    done | sort -g | tail -1)" history.txt
 line 'recording at 100,000 evaluations, against the first tenth' '<= 1.3' 'times' \
     "$(figure history.txt 'recording, the last tenth / the first')" history.txt
