@@ -47,7 +47,7 @@ impl Events {
     /// Waits for the next event. When the connection breaks, the log is read again from where it began,
     /// and no event is given twice.
     ///
-    /// Not to be dropped in the middle and asked again: an event may be lost then.
+    /// Cancel-safe: may be dropped and asked again, and then gives every event once.
     ///
     /// # Errors
     /// When the client is closed, or the broker says what no waiting mends.
