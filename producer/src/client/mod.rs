@@ -20,7 +20,7 @@
 //! - [`Pending::event`] is to be asked again and misses nothing; [`Pending::wait`] takes the job's `Pending`
 //!   along, and [`Client::hear_of`] gives another, for what is yet to come. The job goes on whoever waits.
 //! - [`Client::cancel`], [`Client::amend`]: the word is said or not, and may be said again.
-//! - [`Events::next`] is the one exception, and says so.
+//! - [`Events::next`] is to be asked again and gives every event once.
 //!
 //! # Examples
 //!
