@@ -13,10 +13,12 @@
 //! goes on: the new job's id is derived from the dead one's, so that a replay which is interrupted or
 //! repeated cannot make two jobs.
 
+mod ledger;
 mod office;
 mod replay;
 
 pub use evalfleet_proto::dead::{Card, Filter, Letter, State};
+pub use ledger::Ledger;
 pub use office::{AT_ONCE, Office, Order, Outcome};
 pub use replay::{Changes, replay_id, replay_of};
 

@@ -1,12 +1,13 @@
 //! Where letters are taken out of their queue, and what is to be done with them is done.
 
-use super::{Action, Changes, Error, Which, replay_of};
+use super::{Action, Changes, Error, Ledger, Which, replay_of};
 use crate::api::Api;
 use crate::person;
-use evalfleet_broker::{Confirmed, Delivery, Options, Session};
+use evalfleet_broker::transport::Dial;
+use evalfleet_broker::{Amqp, Confirmed, Delivery, Options, Session};
 use evalfleet_proto::dead::{Card, Did, Filter, Handled, Letter, State};
 use evalfleet_proto::envelope::{Envelope, MessageType};
-use evalfleet_proto::ids::{JobId, Lane, Sha256};
+use evalfleet_proto::ids::{JobId, Lane};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
 use evalfleet_service::blobs::Blobs;
@@ -99,7 +100,7 @@ impl<T: FnMut(&Outcome)> Course<T> {
 pub struct Office {
     session: Session,
     /// `None` where the history cannot be asked: then only the queue is known.
-    api: Option<Api>,
+    ledger: Option<Box<dyn Ledger>>,
     blobs_dir: PathBuf,
     lanes: Vec<Lane>,
     attempts_max: u32,
@@ -112,11 +113,24 @@ impl Office {
     /// # Errors
     /// When none of its nodes answers.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let ledger = Api::new(&settings.api).ok().map(|api| Box::new(api) as Box<dyn Ledger>);
+        Self::over(&Amqp, settings, ledger).await
+    }
+
+    /// The same, over a connection that `dial` makes, and with what `ledger` knows.
+    ///
+    /// # Errors
+    /// As [`Office::open`].
+    pub async fn over(
+        dial: &dyn Dial,
+        settings: &Settings,
+        ledger: Option<Box<dyn Ledger>>,
+    ) -> Result<Self, Error> {
         let options = Options::new(&settings.broker, "evalfleet dead letters");
-        let session = Session::connect(&options).await?;
+        let session = Session::connect_over(dial, &options).await?;
         Ok(Self {
             session,
-            api: Api::new(&settings.api).ok(),
+            ledger,
             blobs_dir: settings.blobs_dir(),
             lanes: settings.broker.lanes.clone(),
             attempts_max: settings.broker.attempts_max,
@@ -293,7 +307,7 @@ impl Office {
         id: String,
         known: &HashMap<String, Card>,
     ) -> Result<Outcome, Error> {
-        let (Some(api), Some(card)) = (&self.api, known.get(&id).cloned()) else {
+        let (Some(ledger), Some(card)) = (&self.ledger, known.get(&id).cloned()) else {
             return Err(Error::Missing { id });
         };
         let done = |card: &Card| {
@@ -309,9 +323,7 @@ impl Office {
                 Ok(Outcome { card, job: None, refused })
             }
             Action::Replay { changes, again } => {
-                let document = api.dead_letter(&id, None).await?;
-                let key = document["body_sha256"].as_str().and_then(|key| key.parse::<Sha256>().ok());
-                let Some(key) = key else { return Err(Error::Missing { id }) };
+                let Some(key) = ledger.body(&id).await? else { return Err(Error::Missing { id }) };
                 let body = Blobs::in_dir(&self.blobs_dir)?.get(key).await?;
                 let letter = Letter::read(None, &topology::dead_key(&Lane::default_lane()), &body);
                 let job = match plan(&letter, Some(&card), (changes, &self.lanes), *again) {
@@ -362,12 +374,12 @@ impl Office {
     /// All letters of the history that `filter` means.
     async fn of_history(&self, filter: &Filter) -> Result<Vec<Card>, Error> {
         const PAGE: usize = 1000;
-        let Some(api) = &self.api else { return Ok(Vec::new()) };
+        let Some(ledger) = &self.ledger else { return Ok(Vec::new()) };
         let mut cards = Vec::new();
         loop {
-            let page = api.dead_letters(filter, None, cards.len(), PAGE).await?;
-            let last = page.dead_letters.len() < PAGE;
-            cards.extend(page.dead_letters);
+            let page = ledger.letters(filter, cards.len(), PAGE).await?;
+            let last = page.len() < PAGE;
+            cards.extend(page);
             if last {
                 return Ok(cards);
             }
