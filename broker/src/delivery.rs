@@ -49,6 +49,38 @@ impl<P> Delivery<P> {
 
     /// Tells the broker to forget the message, on the strength of `proof`.
     ///
+    /// For a job that is the word of the broker that it holds what became of it:
+    ///
+    /// ```
+    /// use evalfleet_broker::{Confirmed, Delivery, Error};
+    ///
+    /// async fn done(job: Delivery<Confirmed>, proof: Confirmed) -> Result<(), Error> {
+    ///     job.settle(&proof).await
+    /// }
+    /// ```
+    ///
+    /// Nothing else is taken for it:
+    ///
+    /// ```compile_fail,E0308
+    /// use evalfleet_broker::{Confirmed, Delivery, Error};
+    ///
+    /// async fn done(job: Delivery<Confirmed>) -> Result<(), Error> {
+    ///     job.settle(&()).await
+    /// }
+    /// ```
+    ///
+    /// And only a publish that was confirmed makes one:
+    ///
+    /// ```compile_fail,E0451
+    /// use evalfleet_broker::{Confirmed, Delivery, Error};
+    /// use evalfleet_proto::envelope::MessageType;
+    /// use evalfleet_proto::ids::JobId;
+    ///
+    /// async fn done(job: Delivery<Confirmed>, id: JobId) -> Result<(), Error> {
+    ///     job.settle(&Confirmed { id, kind: MessageType::Result }).await
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// When the connection broke: the message will be delivered again, and whoever gets it finds the
     /// work done.

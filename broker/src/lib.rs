@@ -26,6 +26,9 @@ mod options;
 mod session;
 mod topology;
 
+#[cfg(test)]
+mod link_tests;
+
 pub use amqp::Amqp;
 pub use delivery::{Consumer, Delivery};
 pub use error::Error;
