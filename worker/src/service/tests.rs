@@ -296,7 +296,8 @@ struct Scene {
     broker: Broker,
     ran: Arc<Mutex<Vec<u32>>>,
     drain: CancellationToken,
-    serving: tokio::task::JoinHandle<Result<(), Error>>,
+    /// Ends with how many answers are remembered then.
+    serving: tokio::task::JoinHandle<Result<usize, Error>>,
 }
 
 impl Scene {
@@ -313,7 +314,10 @@ impl Scene {
         let control = Control::listen(link.clone(), drain.clone());
         let mut service = Service::new(link, runner, worker, settings).heeding(control);
         let (draining, never) = (drain.clone(), CancellationToken::new());
-        let serving = tokio::spawn(async move { service.serve(&draining, &never).await });
+        let serving = tokio::spawn(async move {
+            service.serve(&draining, &never).await?;
+            Ok(service.answered.len())
+        });
         Self { broker, ran, drain, serving }
     }
 
@@ -322,7 +326,8 @@ impl Scene {
         let ended = async {
             let results = self.broker.results(settled).await;
             self.drain.cancel();
-            self.serving.await.unwrap().unwrap();
+            let remembered = self.serving.await.unwrap().unwrap();
+            assert!(remembered <= ANSWERED_MAX, "{remembered} answers are remembered");
             assert_eq!(self.broker.books().acked, settled, "each message is settled, once");
             results
         };
@@ -441,4 +446,20 @@ async fn a_message_whose_ack_was_lost_is_settled_and_not_run_again() {
     broker.submit(&job, true);
     let (results, ran) = scene.end(2).await;
     assert_eq!((results.len(), ran), (1, vec![1]));
+}
+
+#[tokio::test]
+async fn only_the_last_answers_are_remembered() {
+    let broker = Broker::default();
+    let jobs: Vec<Job> = (0..=ANSWERED_MAX).map(|_| job(None)).collect();
+    for job in &jobs {
+        broker.submit(job, false);
+    }
+    let scene = Scene::begin(broker.clone(), &[Does::Pass; ANSWERED_MAX + 2]);
+    broker.results(jobs.len()).await;
+    // The first was forgotten and is run again, which the recorder passes over; the last was not.
+    broker.submit(&jobs[ANSWERED_MAX], true);
+    broker.submit(&jobs[0], true);
+    let (results, ran) = scene.end(jobs.len() + 2).await;
+    assert_eq!((results.len(), ran.len()), (jobs.len() + 1, jobs.len() + 1));
 }
