@@ -1,49 +1,23 @@
-//! A broker in memory: exchanges, queues, bindings, and who holds which message. No faults and no time in
-//! here but for what a queue's own arguments say; see `wire` for how it is reached.
+//! A broker in memory: exchanges, queues, bindings, and who holds which message. See `wire` for how it is
+//! reached, and what breaks on the way. By itself it may hold a message twice, hand out another than the oldest,
+//! and have no room for a while.
 
+use crate::chance::Chance;
 use crate::journal::{Answer, Journal};
-use evalfleet_proto::dead::{DeadLetter, Reason};
+use crate::queue::{Message, Queue, Reader};
+use crate::script::{Deed, Fault, Script};
+use evalfleet_proto::dead::{Letter, Reason};
 use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::ids::JobId;
-use evalfleet_proto::topology::{self, Argument, ExchangeKind, Topology};
-use std::collections::{BTreeMap, VecDeque};
+use evalfleet_proto::topology::{self, ExchangeKind, Topology};
+use evalfleet_proto::wire;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A message, wherever it is.
-#[derive(Debug, Clone)]
-pub(crate) struct Message {
-    /// Tells it from all others.
-    pub(crate) serial: u64,
-    pub(crate) key: String,
-    pub(crate) envelope: Envelope,
-    pub(crate) body: Arc<[u8]>,
-    /// How often it was handed out.
-    pub(crate) deliveries: i64,
-}
-
-/// Who reads: a channel of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Reader {
-    pub(crate) connection: u64,
-    pub(crate) number: u64,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    ready: VecDeque<Message>,
-    unacked: BTreeMap<u64, (Message, Reader)>,
-    readers: Vec<Reader>,
-    /// Only the first reader is fed.
-    single: bool,
-    ttl: Option<Duration>,
-    dead_to: Option<(String, String)>,
-    deliveries_max: Option<i64>,
-    length_max: usize,
-    /// A log: its entries stay.
-    log: bool,
-}
+/// How long a queue waits before it tries again to hand on what its target had no room for.
+const FULL_TARGET: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct State {
@@ -57,8 +31,9 @@ struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct Broker {
     state: Arc<Mutex<State>>,
-    pub(crate) changed: Arc<Notify>,
     pub(crate) journal: Journal,
+    chance: Chance,
+    script: Script,
     /// Tells whether the history holds a job's record.
     kept: Arc<dyn Kept>,
 }
@@ -69,7 +44,13 @@ pub(crate) trait Kept: std::fmt::Debug + Send + Sync {
 }
 
 impl Broker {
-    pub(crate) fn new(topology: &Topology, journal: Journal, kept: Arc<dyn Kept>) -> Self {
+    pub(crate) fn new(
+        topology: &Topology,
+        journal: Journal,
+        kept: Arc<dyn Kept>,
+        chance: Chance,
+        script: Script,
+    ) -> Self {
         let mut state = State::default();
         for exchange in &topology.exchanges {
             state.kinds.insert(exchange.name, (Some(exchange.kind), exchange.alternate));
@@ -80,7 +61,8 @@ impl Broker {
         for binding in &topology.bindings {
             state.bindings.push((binding.exchange.to_owned(), binding.queue.clone(), binding.key.clone()));
         }
-        Self { state: Arc::new(Mutex::new(state)), changed: Arc::default(), journal, kept }
+        let state = Arc::new(Mutex::new(state));
+        Self { state, journal, chance, script, kept }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,17 +73,27 @@ impl Broker {
     pub(crate) fn accept(&self, exchange: &str, key: &str, envelope: &Envelope, body: &[u8]) -> bool {
         let accepted = self.route(exchange, key, envelope, body);
         if accepted {
-            let answer = match exchange {
-                topology::RESULTS => Some(Answer::Result),
-                topology::RETRY => Some(Answer::Retry),
-                topology::DEAD => Some(Answer::Dead),
-                _ => None,
-            };
-            if let Some(answer) = answer {
-                self.journal.answered(envelope.id, answer);
+            match exchange {
+                topology::RESULTS => self.journal.answered(envelope.id, Answer::Result),
+                topology::RETRY => self.journal.answered(envelope.id, Answer::Retry),
+                topology::DEAD if envelope.kind != MessageType::Handled => {
+                    self.journal.answered(envelope.id, Answer::Dead);
+                }
+                topology::JOBS => self.asked(body),
+                _ => {}
             }
         }
         accepted
+    }
+
+    /// A job was enqueued: perhaps one that repeats a dead one.
+    fn asked(&self, body: &[u8]) {
+        if let Ok(job) = wire::decode_job(body) {
+            self.journal.count("job", job.id);
+            if let Some(dead) = job.replay_of {
+                self.journal.answered(dead, Answer::Replay);
+            }
+        }
     }
 
     fn route(&self, exchange: &str, key: &str, envelope: &Envelope, body: &[u8]) -> bool {
@@ -130,40 +122,53 @@ impl Broker {
         if queues.iter().any(|queue| state.queues.get(queue).is_some_and(Queue::is_full)) {
             return false;
         }
+        let body: Arc<[u8]> = body.into();
         for name in queues {
-            state.serial += 1;
-            let message = Message {
-                serial: state.serial,
-                key: key.to_owned(),
-                envelope: envelope.clone(),
-                body: body.into(),
-                deliveries: 0,
-            };
-            let Some(queue) = state.queues.get_mut(&name) else { continue };
-            if let Some(ttl) = queue.ttl {
-                let (broker, name, serial) = (self.clone(), name.clone(), message.serial);
-                tokio::spawn(async move {
-                    tokio::time::sleep(ttl).await;
-                    broker.expire(&name, serial);
-                });
+            self.put(&mut state, &name, key, envelope, &body);
+            // Brokers promise at least once: a change of leaders, or dead-lettering, may make it two.
+            let room = state.queues.get(&name).is_some_and(|queue| !queue.log && !queue.is_full());
+            if self.chance.strikes(|rates| rates.doubled) && room {
+                self.journal.note("a message is held twice");
+                self.put(&mut state, &name, key, envelope, &body);
             }
-            queue.ready.push_back(message);
         }
-        drop(state);
-        self.changed.notify_waiters();
         true
     }
 
-    /// A message has waited its time, and goes where its queue sends those.
-    fn expire(&self, queue: &str, serial: u64) {
-        let taken = {
-            let mut state = self.state();
-            let Some(queue) = state.queues.get_mut(queue) else { return };
-            let at = queue.ready.iter().position(|message| message.serial == serial);
-            at.and_then(|at| queue.ready.remove(at)).zip(queue.dead_to.clone())
-        };
-        if let Some((message, (exchange, key))) = taken {
-            self.route(&exchange, &key, &message.envelope, &message.body);
+    fn put(&self, state: &mut State, name: &str, key: &str, envelope: &Envelope, body: &Arc<[u8]>) {
+        state.serial += 1;
+        let (serial, key, body) = (state.serial, key.to_owned(), body.clone());
+        let Some(queue) = state.queues.get_mut(name) else { return };
+        if let Some(ttl) = queue.ttl {
+            let (broker, name) = (self.clone(), name.to_owned());
+            tokio::spawn(async move {
+                tokio::time::sleep(ttl).await;
+                broker.expire(&name, serial).await;
+            });
+        }
+        queue.ready.push_back(Message { serial, key, envelope: envelope.clone(), body, deliveries: 0 });
+        queue.changed.notify_waiters();
+        if name.starts_with("eval.jobs.") {
+            self.journal.level("messages in a lane", queue.length(), queue.room);
+        }
+    }
+
+    /// A message has waited its time, and goes where its queue sends those: it is held until it is there.
+    async fn expire(&self, queue: &str, serial: u64) {
+        loop {
+            let waiting = {
+                let state = self.state();
+                let Some(queue) = state.queues.get(queue) else { return };
+                let message = queue.ready.iter().find(|message| message.serial == serial);
+                message.cloned().zip(queue.dead_to.clone())
+            };
+            let Some((message, (exchange, key))) = waiting else { return };
+            if self.route(&exchange, &key, &message.envelope, &message.body) {
+                let mut state = self.state();
+                let Some(queue) = state.queues.get_mut(queue) else { return };
+                return queue.ready.retain(|message| message.serial != serial);
+            }
+            tokio::time::sleep(FULL_TARGET).await;
         }
     }
 
@@ -174,10 +179,28 @@ impl Broker {
         if queue.single && queue.readers.first().is_some_and(|first| *first != reader) {
             return None;
         }
-        let mut message = queue.ready.pop_front()?;
+        // What was given back, or went through another leader, comes out of turn.
+        let out_of_turn = self.chance.strikes(|rates| rates.reordered) && queue.ready.len() > 1;
+        let at = if out_of_turn { self.chance.number(0..queue.ready.len() as u64) as usize } else { 0 };
+        let mut message = queue.ready.remove(at)?;
         message.deliveries += 1;
         queue.unacked.insert(message.serial, (message.clone(), reader));
         Some(message)
+    }
+
+    /// How many messages a connection holds, of queues whose names begin so.
+    pub(crate) fn held_by(&self, connection: u64, prefix: &str) -> usize {
+        let state = self.state();
+        let queues = state.queues.iter().filter(|(name, _)| name.starts_with(prefix));
+        let held = queues.flat_map(|(_, queue)| queue.unacked.values());
+        held.filter(|(_, reader)| reader.connection == connection).count()
+    }
+
+    /// The lanes have no room for more than they hold, or have it again.
+    pub(crate) fn narrow(&self, full: bool) {
+        let mut state = self.state();
+        let lanes = state.queues.iter_mut().filter(|(name, _)| name.starts_with("eval.jobs."));
+        lanes.for_each(|(_, queue)| queue.room = if full { queue.length() } else { queue.length_max });
     }
 
     /// The entry of a log at `at`.
@@ -185,29 +208,34 @@ impl Broker {
         self.state().queues.get(log).filter(|queue| queue.log)?.ready.get(at).cloned()
     }
 
-    /// Forgets a message for good; whether it was held.
-    pub(crate) fn acknowledge(&self, queue: &str, serial: u64) -> bool {
+    /// Forgets a message for good, if `reader` held it.
+    pub(crate) fn acknowledge(&self, queue: &str, serial: u64, reader: Reader) -> bool {
         let message = {
             let mut state = self.state();
-            state.queues.get_mut(queue).and_then(|queue| queue.unacked.remove(&serial))
+            let Some(queue) = state.queues.get_mut(queue) else { return false };
+            queue.changed.notify_waiters();
+            queue.let_go(serial, reader)
         };
-        let Some((message, _)) = message else { return false };
+        let Some(message) = message else { return false };
         let named = (message.envelope.id, message.serial);
         if queue.starts_with("eval.jobs.") {
             self.journal.job_acked(Some(named.0), named.1);
         } else if queue == topology::RESULTS_QUEUE {
             self.journal.result_acked(Some(named.0), named.1, self.kept.holds(named.0));
+        } else if queue == topology::DEAD_QUEUE {
+            let letter = Letter::read(Some(&message.envelope), &message.body);
+            self.journal.letter_acked(letter.job.ok().map(|job| job.id), named.1);
         }
-        self.changed.notify_waiters();
         true
     }
 
-    /// Puts a message back to the head of its queue, or buries it when that was done too often.
-    pub(crate) fn give_back(&self, queue: &str, serial: u64) {
+    /// Puts a message that `reader` holds back to the head of its queue, or buries it when that was done too often.
+    pub(crate) fn give_back(&self, queue: &str, serial: u64, reader: Reader) {
         let buried = {
             let mut state = self.state();
             let Some(queue) = state.queues.get_mut(queue) else { return };
-            let Some((message, _)) = queue.unacked.remove(&serial) else { return };
+            let Some(message) = queue.let_go(serial, reader) else { return };
+            queue.changed.notify_waiters();
             if queue.deliveries_max.is_some_and(|max| message.deliveries > max) {
                 queue.dead_to.clone().map(|to| (message, to))
             } else {
@@ -218,8 +246,10 @@ impl Broker {
         if let Some((message, (exchange, key))) = buried {
             self.journal.note(format!("gave up {} of {queue}", message.envelope.id));
             self.accept(&exchange, &key, &message.envelope, &message.body);
+            if self.script.strikes("broker", Deed::DeadLetter, queue) == Some(Fault::Twice) {
+                self.accept(&exchange, &key, &message.envelope, &message.body);
+            }
         }
-        self.changed.notify_waiters();
     }
 
     /// A reader begins.
@@ -232,27 +262,44 @@ impl Broker {
     pub(crate) fn leave(&self, queue: &str, reader: Reader) {
         if let Some(queue) = self.state().queues.get_mut(queue) {
             queue.readers.retain(|other| *other != reader);
+            queue.changed.notify_waiters();
         }
-        self.changed.notify_waiters();
+    }
+
+    /// What tells that something changed in a queue.
+    pub(crate) fn changes(&self, queue: &str) -> Arc<Notify> {
+        self.state().queues.get(queue).map(|queue| queue.changed.clone()).unwrap_or_default()
     }
 
     /// A connection is gone: what it held goes back, in its order.
     pub(crate) fn hang_up(&self, connection: u64) {
-        let held: Vec<(String, u64)> = {
+        self.let_go(|reader| reader.connection == connection);
+    }
+
+    /// A channel is closed: the same with what was handed out on it.
+    pub(crate) fn close(&self, channel: Reader) {
+        self.let_go(|reader| *reader == channel);
+    }
+
+    fn let_go(&self, of: impl Fn(&Reader) -> bool) {
+        let held: Vec<(String, u64, Reader)> = {
             let mut state = self.state();
             let mut held = Vec::new();
             for (name, queue) in &mut state.queues {
-                queue.readers.retain(|reader| reader.connection != connection);
-                let of_it = queue.unacked.values().filter(|(_, reader)| reader.connection == connection);
-                held.extend(of_it.map(|(message, _)| (name.clone(), message.serial)));
+                let readers = queue.readers.len();
+                queue.readers.retain(|reader| !of(reader));
+                if queue.readers.len() < readers {
+                    queue.changed.notify_waiters();
+                }
+                let of_it = queue.unacked.values().filter(|(_, reader)| of(reader));
+                held.extend(of_it.map(|(message, reader)| (name.clone(), message.serial, *reader)));
             }
             held
         };
         // The last first: each goes to the head.
-        for (queue, serial) in held.into_iter().rev() {
-            self.give_back(&queue, serial);
+        for (queue, serial, reader) in held.into_iter().rev() {
+            self.give_back(&queue, serial, reader);
         }
-        self.changed.notify_waiters();
     }
 
     /// Makes a client's own queue, unless it is there.
@@ -287,45 +334,20 @@ impl Broker {
         queues.filter(|(_, queue)| !queue.log).map(|(_, queue)| queue.ready.len() + queue.unacked.len()).sum()
     }
 
-    /// The dead letters, each as the job that it is about and whether the fleet itself wrote it.
-    pub(crate) fn letters(&self) -> Vec<(JobId, Option<Reason>)> {
+    /// Messages that wait in a queue.
+    pub(crate) fn waiting_in(&self, queue: &str) -> usize {
+        self.state().queues.get(queue).map_or(0, |queue| queue.ready.len())
+    }
+
+    /// The dead letters in their queue, each as the job that it is about and why it died.
+    pub(crate) fn letters(&self) -> Vec<(JobId, Reason)> {
         let state = self.state();
         let Some(queue) = state.queues.get(topology::DEAD_QUEUE) else { return Vec::new() };
+        let held = queue.unacked.values().map(|(message, _)| message);
         let read = |message: &Message| {
-            let letter = evalfleet_proto::wire::decode::<DeadLetter>(&message.body).ok();
-            (message.envelope.id, letter.map(|letter| letter.reason))
+            (message.envelope.id, Letter::read(Some(&message.envelope), &message.body).reason)
         };
-        queue.ready.iter().map(read).collect()
-    }
-}
-
-impl Queue {
-    fn new(arguments: &[(&'static str, Argument)]) -> Self {
-        let text = |name: &str| {
-            arguments.iter().find_map(|(argument, value)| match value {
-                Argument::Text(text) if *argument == name => Some(text.clone()),
-                Argument::Text(_) | Argument::Number(_) | Argument::Flag(_) => None,
-            })
-        };
-        let number = |name: &str| {
-            arguments.iter().find_map(|(argument, value)| match value {
-                Argument::Number(number) if *argument == name => Some(*number),
-                Argument::Text(_) | Argument::Number(_) | Argument::Flag(_) => None,
-            })
-        };
-        Self {
-            single: arguments.iter().any(|(name, _)| *name == "x-single-active-consumer"),
-            ttl: number("x-message-ttl").map(|ms| Duration::from_millis(ms.cast_unsigned())),
-            dead_to: text("x-dead-letter-exchange").zip(text("x-dead-letter-routing-key")),
-            deliveries_max: number("x-delivery-limit"),
-            length_max: number("x-max-length").map_or(usize::MAX, |most| most as usize),
-            log: text("x-queue-type").as_deref() == Some("stream"),
-            ..Self::default()
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        !self.log && self.ready.len() + self.unacked.len() >= self.length_max
+        queue.ready.iter().chain(held).map(read).collect()
     }
 }
 

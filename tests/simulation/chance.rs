@@ -1,6 +1,7 @@
 //! Everything that happens by chance, out of one seed: what breaks, when, and for how long.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 /// How often what goes wrong, out of a thousand.
@@ -22,8 +23,16 @@ pub(crate) struct Rates {
     pub(crate) store_late: u32,
     /// A try ends in a fault of ours.
     pub(crate) fault: u32,
-    /// A worker finds that it can make no VM.
-    pub(crate) unable: u32,
+    /// A VM cannot be made.
+    pub(crate) unmade: u32,
+    /// A spare VM dies while it waits.
+    pub(crate) spare_dies: u32,
+    /// The broker holds a message twice.
+    pub(crate) doubled: u32,
+    /// A message is handed out before older ones.
+    pub(crate) reordered: u32,
+    /// Whoever asked the client for something gives up in the middle.
+    pub(crate) impatient: u32,
 }
 
 impl Rates {
@@ -37,7 +46,11 @@ impl Rates {
         store_after: 0,
         store_late: 0,
         fault: 0,
-        unable: 0,
+        unmade: 0,
+        spare_dies: 0,
+        doubled: 0,
+        reordered: 0,
+        impatient: 0,
     };
 
     /// Some of it, more in one schedule than in another.
@@ -52,7 +65,11 @@ impl Rates {
             store_after: up_to(150),
             store_late: up_to(50),
             fault: up_to(200),
-            unable: up_to(30),
+            unmade: up_to(200),
+            spare_dies: up_to(100),
+            doubled: up_to(30),
+            reordered: up_to(200),
+            impatient: up_to(200),
         }
     }
 }
@@ -72,6 +89,12 @@ impl Chance {
         let mut random = fastrand::Rng::with_seed(seed);
         let rates = Rates::draw(&mut random);
         Self(Arc::new(Mutex::new(State { random, rates })))
+    }
+
+    /// Times are drawn from it, and nothing goes wrong but that clients give up so often.
+    pub(crate) fn calm(seed: u64, impatient: u32) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        Self(Arc::new(Mutex::new(State { random, rates: Rates { impatient, ..Rates::CALM } })))
     }
 
     /// From now on nothing goes wrong.
@@ -103,7 +126,30 @@ impl Chance {
         tokio::time::sleep(self.time(0..20)).await;
     }
 
+    /// Waits for `future`, or gives up in the middle and drops it: then there is no answer.
+    pub(crate) async fn patience<F: Future>(&self, future: F) -> Option<F::Output> {
+        if self.strikes(|rates| rates.impatient) {
+            polled(self.number(0..8), future).await
+        } else {
+            Some(future.await)
+        }
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Polls `future` so often and once more, and then drops it.
+pub(crate) async fn polled<F: Future>(times: u64, future: F) -> Option<F::Output> {
+    let (mut future, mut left) = (std::pin::pin!(future), times);
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
 }

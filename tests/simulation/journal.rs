@@ -15,6 +15,8 @@ pub(crate) enum Answer {
     Result,
     Retry,
     Dead,
+    /// A job that repeats it.
+    Replay,
 }
 
 /// The journal of one schedule.
@@ -29,6 +31,17 @@ struct State {
     breaches: Vec<String>,
     answers: BTreeMap<JobId, BTreeSet<Answer>>,
     acked: BTreeSet<u64>,
+    counts: BTreeMap<(&'static str, JobId), u64>,
+    levels: BTreeMap<&'static str, Level>,
+    /// Which VM of which worker had which job.
+    vms: BTreeMap<(String, u64), JobId>,
+}
+
+/// How much there was of something that is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Level {
+    pub(crate) peak: usize,
+    pub(crate) bound: usize,
 }
 
 impl Journal {
@@ -46,6 +59,63 @@ impl Journal {
     pub(crate) fn answered(&self, id: JobId, answer: Answer) {
         self.with(|state| {
             state.answers.entry(id).or_default().insert(answer);
+            state.count(
+                match answer {
+                    Answer::Result => "result",
+                    Answer::Retry => "retry",
+                    Answer::Dead => "letter",
+                    Answer::Replay => "replay",
+                },
+                id,
+            );
+        });
+    }
+
+    /// Counts something that happened to a job.
+    pub(crate) fn count(&self, what: &'static str, id: JobId) {
+        self.with(|state| state.count(what, id));
+    }
+
+    /// How often that happened to it.
+    pub(crate) fn counted(&self, what: &'static str, id: JobId) -> u64 {
+        self.with(|state| state.counts.get(&(what, id)).copied().unwrap_or_default())
+    }
+
+    /// There is so much of something, of which there may never be more than `bound`.
+    pub(crate) fn level(&self, what: &'static str, level: usize, bound: usize) {
+        self.with(|state| {
+            let seen = state.levels.entry(what).or_insert(Level { peak: 0, bound });
+            *seen = Level { peak: seen.peak.max(level), bound: seen.bound.max(bound) };
+            if level > bound {
+                state.breach(format!("{what}: {level}, and there may be {bound}"));
+            }
+        });
+    }
+
+    /// The most there was of everything that is bounded.
+    pub(crate) fn levels(&self) -> BTreeMap<&'static str, Level> {
+        self.with(|state| state.levels.clone())
+    }
+
+    /// A VM is given a job: its first, or it is dirty.
+    pub(crate) fn vm_used(&self, worker: &str, vm: u64, id: JobId) {
+        self.with(|state| {
+            state.note(format!("{worker}: VM {vm} has {id}"));
+            if let Some(before) = state.vms.insert((worker.to_owned(), vm), id) {
+                state.breach(format!("{worker}: VM {vm} is dirty of {before}, and is given {id}"));
+            }
+        });
+    }
+
+    /// A dead letter was acknowledged: only the job that repeats it is left.
+    pub(crate) fn letter_acked(&self, job: Option<JobId>, serial: u64) {
+        self.with(|state| {
+            state.settled_once(serial);
+            let replayed =
+                job.and_then(|id| state.answers.get(&id)).is_some_and(|has| has.contains(&Answer::Replay));
+            if !replayed {
+                state.breach(format!("the letter of {job:?} is acknowledged, and no job repeats it"));
+            }
         });
     }
 
@@ -53,11 +123,9 @@ impl Journal {
     pub(crate) fn job_acked(&self, id: Option<JobId>, serial: u64) {
         self.with(|state| {
             state.settled_once(serial);
-            match id {
-                Some(id) if state.answers.contains_key(&id) => {}
-                _ => {
-                    state.breach(format!("job {id:?} is acknowledged, and the broker holds no answer to it"))
-                }
+            let answers = id.and_then(|id| state.answers.get(&id));
+            if !answers.is_some_and(|has| has.iter().any(|answer| *answer != Answer::Replay)) {
+                state.breach(format!("job {id:?} is acknowledged, and the broker holds no answer to it"));
             }
         });
     }
@@ -114,6 +182,10 @@ impl State {
         if self.breaches.len() < 10 {
             self.breaches.push(what);
         }
+    }
+
+    fn count(&mut self, what: &'static str, id: JobId) {
+        *self.counts.entry((what, id)).or_default() += 1;
     }
 
     fn settled_once(&mut self, serial: u64) {

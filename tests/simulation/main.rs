@@ -1,32 +1,55 @@
 //! The delivery of jobs and results in one thread and virtual time, with everything breaking that can.
 //!
-//! What runs is the real client, worker and recorder: all that is above the [transport], the worker's hands
-//! and the recorder's gateway. Broker, VMs and history are twins in memory; they lose connections before and
-//! after they did as asked, fall silent, refuse, hand out again; parts are killed and start anew. A *schedule*
-//! is all that happens for one seed. In the end every job must have exactly one record, or a dead letter;
-//! and at no time may a message be forgotten that nothing else holds.
+//! What runs is the real client, worker, recorder and the replay of dead letters: all that is above the
+//! [transport], the worker's hands and the recorder's gateway; what becomes of a worker's VMs the real
+//! [`step`] decides. Broker, VMs and history are twins in memory; they lose connections before and after they did as
+//! asked, fall silent, refuse, block their publishers, hold messages twice and hand them out of turn; parts are killed
+//! and start anew, and the client gives up in the middle. A *schedule* is all that happens for one seed. In the end
+//! every job must have exactly one record, every dead one a job that repeats it, and whoever waits must have heard;
+//! and at no time may a message be forgotten that nothing else holds, a dirty VM be used, or a bound be passed.
+//!
+//! [`points`] plays faults that are written down, one for each row of the tables of crash points; [`drops`] drops the
+//! client's futures anywhere; [`bounds`] looks at what is bounded.
 //!
 //! ```text
-//!   world ── starts, kills ──▶ client, workers, recorders ── wire ──▶ broker
-//!     │                             │           │  chance breaks it      │
-//!     └── calms down, checks     runner       store ◀──── journal ───────┘
+//!   world ── starts, kills ──▶ client, operator, workers, recorders ── wire ──▶ broker
+//!     │                                            │         │  chance or script   │
+//!     └── calms down, checks               runner, vms     store ◀── journal ──────┘
 //! ```
 //!
 //! `EVALFLEET_SIMULATION_SEED=N` plays one schedule again; `EVALFLEET_SIMULATION_SECONDS=N` plays new ones for
 //! so long.
 //!
 //! [transport]: evalfleet_broker::transport
+//! [`step`]: evalfleet_worker::supply::step
 
 mod broker;
 mod chance;
+mod channel;
+mod client;
+mod feed;
+mod flaws;
 mod journal;
+mod network;
+mod plan;
+mod queue;
 mod runner;
+mod script;
 mod store;
+mod vms;
 mod wire;
 mod world;
 
+mod bounds;
+mod drops;
+mod points;
+
+use flaws::Flaw;
+use journal::Level;
+use plan::Plan;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use world::{Flaw, World};
+use world::World;
 
 /// Schedules of an everyday run.
 const SCHEDULES: u64 = 500;
@@ -37,21 +60,31 @@ const FOUND_WITHIN: u64 = 20;
 struct Outcome {
     breaches: Vec<String>,
     digest: (u64, u64),
+    levels: BTreeMap<&'static str, Level>,
     tail: String,
 }
 
-fn play(seed: u64, flaw: Flaw) -> Outcome {
+/// Lets `what` happen in virtual time, the same for the same seed.
+fn in_virtual_time<T>(seed: u64, what: impl Future<Output = T>) -> T {
     // Waits draw from the thread's own generator.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.expect("a runtime");
-    let world = runtime.block_on(async {
-        let world = World::new(seed, flaw);
+    runtime.expect("a runtime").block_on(what)
+}
+
+fn play(seed: u64, flaw: Flaw) -> Outcome {
+    let world = play_out(Plan::chaos(seed, flaw));
+    let journal = &world.journal;
+    let (breaches, digest) = (journal.breaches(), journal.digest());
+    Outcome { breaches, digest, levels: journal.levels(), tail: journal.tail() }
+}
+
+fn play_out(plan: Plan) -> World {
+    in_virtual_time(plan.seed, async {
+        let mut world = World::new(plan);
         Box::pin(world.run()).await;
         world
-    });
-    let journal = &world.journal;
-    Outcome { breaches: journal.breaches(), digest: journal.digest(), tail: journal.tail() }
+    })
 }
 
 fn must_be_sound(seed: u64) {
@@ -64,6 +97,12 @@ fn must_be_sound(seed: u64) {
     );
 }
 
+/// What this thread has had of a processor: others may want it, too.
+fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec.cast_unsigned(), u32::try_from(used.tv_nsec).unwrap_or_default())
+}
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a whole number"))
 }
@@ -73,7 +112,7 @@ fn nothing_is_lost_and_nothing_is_recorded_twice() {
     if let Some(seed) = number("EVALFLEET_SIMULATION_SEED") {
         return must_be_sound(seed);
     }
-    let begun = Instant::now();
+    let (begun, used) = (Instant::now(), processor_time());
     let played = match number("EVALFLEET_SIMULATION_SECONDS") {
         Some(seconds) => {
             let first = fastrand::u64(0..u64::MAX / 2);
@@ -88,15 +127,21 @@ fn nothing_is_lost_and_nothing_is_recorded_twice() {
             SCHEDULES
         }
     };
-    let minute = played as f64 * 60.0 / begun.elapsed().as_secs_f64();
-    println!("simulation: {played} schedules, {minute:.0} a minute, 0 breaches");
+    let minute = played as f64 * 60.0 / (processor_time() - used).as_secs_f64();
+    println!(
+        "simulation: {played} schedules, {minute:.0} a minute of processor time, {} jobs each, 0 breaches",
+        Plan::chaos(0, Flaw::Nothing).jobs
+    );
 }
 
 #[test]
-fn who_acknowledges_too_early_is_found() {
+fn what_is_deliberately_wrong_is_found() {
     for (flaw, says) in [
         (Flaw::WorkersAckFirst, "the broker holds no answer to it"),
         (Flaw::RecordersAckFirst, "nothing holds it"),
+        (Flaw::OperatorsAckFirst, "no job repeats it"),
+        (Flaw::WorkersReuseVms, "is dirty of"),
+        (Flaw::WorkersHoard, "jobs that a worker holds"),
     ] {
         let mut breaches = (0..FOUND_WITHIN).flat_map(|seed| play(seed, flaw).breaches);
         assert!(breaches.any(|breach| breach.contains(says)), "{flaw:?} is not found");

@@ -4,10 +4,14 @@
 use crate::broker::Kept;
 use crate::chance::Chance;
 use crate::journal::Journal;
+use crate::network::Plug;
+use crate::script::{Deed, Fault};
+use evalfleet::dead::{self, Card, Filter, Ledger, Letter, State};
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::guard::Question;
 use evalfleet_datomic::{Answer, Batch, Bounds, Error, Shape, Transacted};
-use evalfleet_proto::ids::JobId;
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::ids::{JobId, Sha256};
 use evalfleet_recorder::gateway::Gateway;
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,18 +32,20 @@ pub(crate) struct Record {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Books {
     transactions: BTreeMap<String, u64>,
     records: BTreeMap<String, Record>,
     sums: BTreeMap<String, i64>,
     /// The jobs that have a record.
     claims: BTreeSet<String>,
+    /// What is known of dead letters, by their names: the jobs that repeat them.
+    letters: BTreeMap<String, Vec<JobId>>,
 }
 
 /// The history. Its clones are one.
 #[derive(Debug, Clone)]
 pub(crate) struct History {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Books>>,
     chance: Chance,
     journal: Journal,
     down: Arc<AtomicBool>,
@@ -50,7 +56,7 @@ impl History {
         Self { state: Arc::default(), chance, journal, down: Arc::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Books> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,6 +110,13 @@ impl History {
         let basis_t = state.transactions.len() as u64 + 1;
         state.transactions.insert(batch.id.clone(), basis_t);
         for map in &batch.tx_data {
+            if let Some(letter) = map.get("dead-letter/id").and_then(Value::as_str) {
+                let known = state.letters.entry(letter.to_owned()).or_default();
+                let replays = map.get("dead-letter/replays").and_then(Value::as_vector).unwrap_or_default();
+                known.extend(replays.iter().filter_map(|id| id.as_str()?.parse::<JobId>().ok()));
+                known.sort_unstable();
+                known.dedup();
+            }
             let text = |name: &str| map.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
             let word = |name: &str| map.get(name).and_then(Value::as_keyword).map(ToOwned::to_owned);
             let Some(id) = text("evaluation/id") else { continue };
@@ -153,36 +166,6 @@ impl History {
             }
         }
     }
-
-    /// Before anything is done: may fail, and then nothing was.
-    async fn knock(&self) -> Result<(), Error> {
-        self.chance.latency().await;
-        let unreachable = || Error::Unreachable { url: "memory".to_owned(), cause: "it is down".to_owned() };
-        if self.down.load(Ordering::Relaxed) {
-            return Err(unreachable());
-        }
-        if self.chance.strikes(|rates| rates.store_before) {
-            return Err(match self.chance.number(0..3) {
-                0 => unreachable(),
-                1 => Error::Busy { message: "by chance".to_owned() },
-                _ => Error::Opening { message: "by chance".to_owned() },
-            });
-        }
-        Ok(())
-    }
-
-    /// After it was done: the answer may be lost.
-    async fn reply<T>(&self, done: T) -> Result<T, Error> {
-        self.chance.latency().await;
-        if !self.chance.strikes(|rates| rates.store_after) {
-            return Ok(done);
-        }
-        if self.chance.number(0..2) == 0 {
-            return Err(Error::Broken { cause: "by chance".to_owned() });
-        }
-        tokio::time::sleep(PATIENCE).await;
-        Err(Error::TimedOut { limit: PATIENCE, message: "by chance".to_owned() })
-    }
 }
 
 /// `[:db/cas [:evaluation/id batch] :evaluation/total before now]`.
@@ -193,12 +176,73 @@ fn compare_and_set(form: &Value) -> Option<(String, Option<i64>, i64)> {
     Some((batch.to_owned(), before.as_int(), now.as_int()?))
 }
 
-impl Gateway for History {
+/// One part's way to the history.
+#[derive(Debug)]
+pub(crate) struct Door {
+    history: History,
+    plug: Plug,
+}
+
+impl Door {
+    pub(crate) fn new(history: History, plug: Plug) -> Self {
+        Self { history, plug }
+    }
+
+    /// Before anything is done: may fail, and then nothing was.
+    async fn knock(&self) -> Result<(), Error> {
+        self.history.chance.latency().await;
+        let unreachable = || Error::Unreachable { url: "memory".to_owned(), cause: "it is down".to_owned() };
+        if self.history.down.load(Ordering::Relaxed) {
+            return Err(unreachable());
+        }
+        if self.history.chance.strikes(|rates| rates.store_before) {
+            return Err(match self.history.chance.number(0..3) {
+                0 => unreachable(),
+                1 => Error::Busy { message: "by chance".to_owned() },
+                _ => Error::Opening { message: "by chance".to_owned() },
+            });
+        }
+        Ok(())
+    }
+
+    /// After it was done: the answer may be lost.
+    async fn reply<T>(&self, done: T, fault: Option<Fault>) -> Result<T, Error> {
+        self.history.chance.latency().await;
+        if fault == Some(Fault::CrashAfter) {
+            self.plug.die::<()>().await;
+        }
+        if fault != Some(Fault::Unanswered) && !self.history.chance.strikes(|rates| rates.store_after) {
+            return Ok(done);
+        }
+        if fault.is_none() && self.history.chance.number(0..2) == 0 {
+            return Err(Error::Broken { cause: "by chance".to_owned() });
+        }
+        tokio::time::sleep(PATIENCE).await;
+        Err(Error::TimedOut { limit: PATIENCE, message: "by chance".to_owned() })
+    }
+}
+
+impl Gateway for Door {
     fn transact<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Transacted, Error>> {
         Box::pin(async move {
+            let (history, script) = (&self.history, &self.plug.network.script);
             self.knock().await?;
-            if self.chance.strikes(|rates| rates.store_late) {
-                let (history, batch, time) = (self.clone(), batch.clone(), self.chance.time(10..20_000));
+            let results = recorded(batch);
+            let fault = results.iter().find_map(|id| script.strikes(&self.plug.owner, Deed::Record, id));
+            if fault == Some(Fault::Fail) {
+                return Err(Error::Refused {
+                    kind: "refused".to_owned(),
+                    message: "by the script".to_owned(),
+                });
+            }
+            let named = if results.is_empty() { "other" } else { "results" };
+            let fault = script.strikes(&self.plug.owner, Deed::Transact, named);
+            if fault == Some(Fault::CrashBefore) {
+                self.plug.die::<()>().await;
+            }
+            if fault == Some(Fault::Late) || history.chance.strikes(|rates| rates.store_late) {
+                let (history, batch, time) =
+                    (history.clone(), batch.clone(), history.chance.time(10..20_000));
                 tokio::spawn(async move {
                     tokio::time::sleep(time).await;
                     // What becomes of it, nobody hears.
@@ -206,18 +250,53 @@ impl Gateway for History {
                 });
                 return Err(Error::Broken { cause: "by chance".to_owned() });
             }
-            self.reply(self.write(batch)).await?
+            self.reply(history.write(batch), fault).await?
         })
     }
 
     fn query<'a>(&'a self, question: &'a Question, _: Bounds) -> BoxFuture<'a, Result<Answer, Error>> {
         Box::pin(async move {
             self.knock().await?;
-            let rows = self.answer(question);
-            let basis_t = self.state().transactions.len() as u64;
-            self.reply(Answer { shape: Shape::Relation, rows, basis_t, truncated: false }).await
+            let rows = self.history.answer(question);
+            let basis_t = self.history.state().transactions.len() as u64;
+            self.reply(Answer { shape: Shape::Relation, rows, basis_t, truncated: false }, None).await
         })
     }
+}
+
+/// The jobs whose results a batch writes.
+fn recorded(batch: &Batch) -> Vec<String> {
+    let results = batch.tx_data.iter().filter(|map| map.get("evaluation/document").is_some());
+    let ids = results.filter_map(|map| map.get("evaluation/id").and_then(Value::as_str));
+    ids.map(ToOwned::to_owned).collect()
+}
+
+impl Ledger for History {
+    fn letters<'a>(
+        &'a self,
+        filter: &'a Filter,
+        skip: usize,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Card>, dead::Error>> {
+        Box::pin(async move {
+            self.chance.latency().await;
+            let state = self.state();
+            let cards = state.letters.iter().map(|(id, replays)| card(id, replays));
+            let fitting = cards.filter(|card| filter.has(card));
+            Ok(fitting.skip(skip).take(limit).collect())
+        })
+    }
+
+    fn body<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Sha256>, dead::Error>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+}
+
+/// What a replay has to know of a letter, and nothing that is true of the rest.
+fn card(id: &str, replays: &[JobId]) -> Card {
+    let nothing = Letter::read(None, &[]).card(Timestamp::UNIX_EPOCH);
+    let state = if replays.is_empty() { State::Waiting } else { State::Replayed };
+    Card { id: id.to_owned(), state, replays: replays.to_vec(), ..nothing }
 }
 
 impl Kept for History {

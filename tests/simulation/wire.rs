@@ -1,160 +1,197 @@
 //! How the broker in memory is reached: connections that take their time, break and fall silent.
 
-use crate::broker::{Broker, Message, Reader};
-use crate::chance::Chance;
-use evalfleet_broker::transport::{Answer, Channel, Dial, Handle, Incoming, Reply, Source, Start, Transport};
-use evalfleet_broker::{Error, Options};
+use crate::broker::Broker;
+use crate::channel::Opened;
+use crate::network::{Network, Plug};
+use crate::script::{Deed, Fault};
+use evalfleet_broker::Error;
+use evalfleet_broker::transport::{Answer, Channel, Reply, Transport};
 use evalfleet_proto::envelope::Envelope;
-use evalfleet_proto::topology::Topology;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use evalfleet_proto::topology;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// How long a connection may be silent.
 const HEARTBEATS: Duration = Duration::from_secs(60);
-
-/// The network between the parts and their broker. Its clones are one.
-#[derive(Debug, Clone)]
-pub(crate) struct Network {
-    pub(crate) broker: Broker,
-    pub(crate) chance: Chance,
-    numbers: Arc<AtomicU64>,
-    /// The connections that stand, with their owners.
-    open: Arc<Mutex<BTreeMap<u64, (String, CancellationToken)>>>,
-    down: Arc<AtomicBool>,
-}
-
-impl Network {
-    pub(crate) fn new(broker: Broker, chance: Chance) -> Self {
-        let (numbers, open, down) = (Arc::default(), Arc::default(), Arc::default());
-        Self { broker, chance, numbers, open, down }
-    }
-
-    /// What a part called `owner` connects with, until it is dead.
-    pub(crate) fn of(&self, owner: &str) -> Plug {
-        Plug { network: self.clone(), owner: owner.to_owned(), dead: CancellationToken::new() }
-    }
-
-    /// The broker dies and stays so for `time`: all connections with it.
-    pub(crate) async fn outage(&self, time: Duration) {
-        self.broker.journal.note("the broker is down");
-        self.down.store(true, Ordering::Relaxed);
-        self.hang_up(|_| true);
-        tokio::time::sleep(time).await;
-        self.down.store(false, Ordering::Relaxed);
-        self.broker.journal.note("the broker is up");
-    }
-
-    /// Breaks the connections of those whose name `of` says.
-    pub(crate) fn hang_up(&self, of: impl Fn(&str) -> bool) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let broken: Vec<_> =
-            open.iter().filter(|(_, (owner, _))| of(owner)).map(|(number, _)| *number).collect();
-        drop(open);
-        broken.into_iter().for_each(|number| self.break_off(number));
-    }
-
-    fn break_off(&self, number: u64) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-        if let Some((owner, alive)) = open {
-            self.broker.journal.note(format!("{owner}: connection {number} breaks"));
-            alive.cancel();
-            self.broker.hang_up(number);
-        }
-    }
-
-    fn next(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// One part's way to the broker.
-#[derive(Debug, Clone)]
-pub(crate) struct Plug {
-    network: Network,
-    owner: String,
-    /// It was killed: whatever of it still runs reaches nobody.
-    dead: CancellationToken,
-}
-
-impl Plug {
-    /// The part was killed.
-    pub(crate) fn pull(&self) {
-        self.dead.cancel();
-        self.network.hang_up(|owner| owner == self.owner);
-    }
-}
-
-impl Dial for Plug {
-    fn connect<'a>(&'a self, _: &'a str, _: &'a Options) -> Answer<'a, Arc<dyn Transport>> {
-        Box::pin(async {
-            self.network.chance.latency().await;
-            if self.network.down.load(Ordering::Relaxed) || self.dead.is_cancelled() {
-                return Err(Error::Broken("nobody answers".to_owned()));
-            }
-            let (number, broken) = (self.network.next(), CancellationToken::new());
-            let entry = (self.owner.clone(), broken.clone());
-            self.network.open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, entry);
-            let wire = Wire { network: self.network.clone(), number, broken };
-            Ok(Arc::new(wire) as Arc<dyn Transport>)
-        })
-    }
-}
+/// What an inbox has on its way to its client at most.
+const CLIENT_HOLDS_MAX: usize = 100;
+/// Two batches of results and two of letters, by the defaults.
+const RECORDER_HOLDS_MAX: usize = 4 * 100;
+/// What a client publishes at one moment: the window of `submit_many`, and words beside it.
+pub(crate) const CLIENT_PUBLISHES_MAX: usize = 256 + 8;
 
 /// One connection.
 #[derive(Debug, Clone)]
-struct Wire {
-    network: Network,
-    number: u64,
-    broken: CancellationToken,
+pub(crate) struct Wire {
+    pub(crate) plug: Plug,
+    pub(crate) number: u64,
+    pub(crate) broken: CancellationToken,
+    /// The broker reads nothing of it any more, as long as publishers are blocked.
+    unread: Arc<AtomicBool>,
+    /// Publishes whose answers are awaited.
+    publishing: Arc<AtomicUsize>,
 }
 
 impl Wire {
-    fn gone() -> Error {
+    pub(crate) fn new(plug: Plug, number: u64, broken: CancellationToken) -> Self {
+        Self { plug, number, broken, unread: Arc::default(), publishing: Arc::default() }
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.plug.network
+    }
+
+    pub(crate) fn gone() -> Error {
         Error::Broken("the connection broke".to_owned())
     }
 
+    pub(crate) fn break_off(&self) {
+        self.network().break_off(self.number);
+    }
+
+    fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed) && self.network().is_blocked()
+    }
+
     /// Asks the broker for `what`; the connection may break before that is done, or after, or say nothing.
-    async fn ask<T>(&self, act: impl FnOnce(&Broker) -> T) -> Result<T, Error> {
-        let Self { network: Network { broker, chance, .. }, .. } = self;
+    pub(crate) async fn ask<T>(
+        &self,
+        deed: Deed,
+        name: &str,
+        act: impl FnOnce(&Broker) -> T,
+    ) -> Result<T, Error> {
+        let Network { broker, chance, script, .. } = self.network();
         let asked = async {
             chance.latency().await;
-            if chance.strikes(|rates| rates.broken_before) {
-                self.network.break_off(self.number);
+            if self.is_unread() {
+                self.network().unblocked().await;
+            }
+            let fault = script.strikes(&self.plug.owner, deed, name);
+            if fault == Some(Fault::CrashBefore) {
+                self.plug.die::<()>().await;
+            }
+            if let Some(fault) = fault {
+                self.network().befall(fault);
+            }
+            if fault == Some(Fault::BreakBefore) || chance.strikes(|rates| rates.broken_before) {
+                self.break_off();
             }
             if self.broken.is_cancelled() {
                 return Err(Self::gone());
             }
             let done = act(broker);
-            if chance.strikes(|rates| rates.silent) {
+            if fault == Some(Fault::CrashAfter) {
+                self.plug.die::<()>().await;
+            }
+            if fault == Some(Fault::Unanswered) || chance.strikes(|rates| rates.silent) {
                 // Nobody answers until the missing heartbeats are noticed.
                 tokio::time::sleep(HEARTBEATS).await;
-                self.network.break_off(self.number);
+                self.break_off();
             }
             chance.latency().await;
-            if chance.strikes(|rates| rates.broken_after) {
-                self.network.break_off(self.number);
+            if fault == Some(Fault::BreakAfter) || chance.strikes(|rates| rates.broken_after) {
+                self.break_off();
             }
             if self.broken.is_cancelled() { Err(Self::gone()) } else { Ok(done) }
         };
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             () = self.broken.cancelled() => Err(Self::gone()),
             done = asked => done,
+        };
+        if self.plug.is_dead() {
+            // Whatever of it still runs hears of nothing.
+            std::future::pending::<()>().await;
+        }
+        answer
+    }
+
+    /// It was handed a message of `queue`: looks at how much it holds now, and at what the script has in store.
+    pub(crate) async fn took(&self, queue: &str) -> Result<(), Error> {
+        let (Network { broker, script, .. }, owner) = (self.network(), self.plug.owner.as_str());
+        let bounded = match owner.split('-').next() {
+            // A second job would wait for as long as the first one runs.
+            Some("worker") => Some(("jobs that a worker holds", "eval.jobs.", 1)),
+            Some("recorder") => Some(("messages that a recorder holds", "eval.", RECORDER_HOLDS_MAX)),
+            Some("client") => {
+                Some(("messages that a client holds", topology::INBOX_PREFIX, CLIENT_HOLDS_MAX))
+            }
+            // An operator holds all letters that are not meant until the others are done.
+            _ => None,
+        };
+        if let Some((what, of, bound)) = bounded {
+            broker.journal.level(what, broker.held_by(self.number, of), bound);
+        }
+        match script.strikes(owner, Deed::Take, queue) {
+            None => Ok(()),
+            Some(fault) if fault.kills() => self.plug.die().await,
+            Some(_) => {
+                self.break_off();
+                Err(Self::gone())
+            }
         }
     }
 
-    fn incoming(&self, queue: &str, message: Message) -> Incoming {
-        let handle = Held { wire: self.clone(), queue: queue.to_owned(), serial: message.serial };
-        Incoming {
-            envelope: Some(message.envelope),
-            body: message.body.to_vec(),
-            redelivered: message.deliveries > 1,
-            key: message.key,
-            handle: Box::new(handle),
+    /// Sends a message to a broker that reads nothing: it waits in a socket, whatever becomes of its sender.
+    async fn publish_blind(
+        &self,
+        exchange: &str,
+        key: &str,
+        envelope: &Envelope,
+        body: &[u8],
+    ) -> Result<bool, Error> {
+        self.unread.store(true, Ordering::Relaxed);
+        self.network().broker.journal.count("unread", envelope.id);
+        let (reply, replied) = oneshot::channel();
+        let (wire, exchange, key) = (self.clone(), exchange.to_owned(), key.to_owned());
+        let (envelope, body) = (envelope.clone(), body.to_vec());
+        tokio::spawn(async move {
+            let Network { broker, chance, .. } = wire.network();
+            wire.network().unblocked().await;
+            // Of a connection that is closed, the broker may read what was sent before, or not.
+            if !wire.broken.is_cancelled() || chance.number(0..2) == 0 {
+                let accepted = broker.accept(&exchange, &key, &envelope, &body);
+                broker.journal.note(format!("{exchange} {key}, sent while blocked: {accepted}"));
+                let _ = reply.send(accepted);
+            }
+        });
+        let answer = tokio::select! {
+            biased;
+            () = self.broken.cancelled() => Err(Self::gone()),
+            accepted = replied => accepted.map_err(|_| Self::gone()),
+        };
+        if self.plug.is_dead() {
+            std::future::pending::<()>().await;
         }
+        answer
+    }
+}
+
+/// Counts a publish that is under way.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn new(wire: &'a Wire) -> Self {
+        let level = wire.publishing.fetch_add(1, Ordering::Relaxed) + 1;
+        let (what, bound) = match wire.plug.owner.split('-').next() {
+            Some("client") => ("publishes of a client", CLIENT_PUBLISHES_MAX),
+            Some("operator") => ("publishes of an operator", evalfleet::dead::AT_ONCE),
+            // An answer, an event, and a mark in the log of what is called off.
+            Some("worker") => ("publishes of a worker", 3),
+            // It serves two queues.
+            _ => ("publishes of a recorder", 2),
+        };
+        wire.network().broker.journal.level(what, level, bound);
+        Self(&wire.publishing)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -164,7 +201,7 @@ impl Transport for Wire {
     }
 
     fn is_blocked(&self) -> bool {
-        false
+        self.is_unread()
     }
 
     fn publish<'a>(
@@ -175,232 +212,34 @@ impl Transport for Wire {
         body: &'a [u8],
     ) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let refused = self.network.chance.strikes(|rates| rates.refused);
-            let accept = |broker: &Broker| !refused && broker.accept(exchange, key, envelope, body);
-            let accepted = self.ask(accept).await?;
-            self.network.broker.journal.note(format!("{exchange} {key}: {accepted}"));
+            let _under_way = UnderWay::new(self);
+            let Network { broker, chance, .. } = self.network();
+            let accepted = if self.network().is_blocked() {
+                self.publish_blind(exchange, key, envelope, body).await?
+            } else {
+                let refused = chance.strikes(|rates| rates.refused);
+                let accept = |broker: &Broker| !refused && broker.accept(exchange, key, envelope, body);
+                self.ask(Deed::Publish, exchange, accept).await?
+            };
+            broker.journal.note(format!("{exchange} {key}: {accepted}"));
+            if !accepted {
+                broker.journal.count("refused", envelope.id);
+            }
             Ok(if accepted { Reply::Ack } else { Reply::Nack })
         })
     }
 
     fn open(&self) -> Answer<'_, Arc<dyn Channel>> {
         Box::pin(async {
-            self.ask(|_| ()).await?;
-            Ok(Arc::new(self.clone()) as Arc<dyn Channel>)
+            self.ask(Deed::Other, "", |_| ()).await?;
+            Ok(Arc::new(Opened::on(self.clone())) as Arc<dyn Channel>)
         })
     }
 
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(async {
-            self.network.break_off(self.number);
+            self.break_off();
             Ok(())
         })
-    }
-}
-
-impl Channel for Wire {
-    fn declare<'a>(&'a self, _: &'a Topology) -> Answer<'a, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn get<'a>(&'a self, queue: &'a str) -> Answer<'a, Option<Incoming>> {
-        Box::pin(async move {
-            let reader = Reader { connection: self.number, number: self.network.next() };
-            let message = self.ask(|broker| broker.hand_out(queue, reader)).await?;
-            Ok(message.map(|message| self.incoming(queue, message)))
-        })
-    }
-
-    fn consume<'a>(&'a self, queue: &'a str, prefetch: u16) -> Answer<'a, Box<dyn Source>> {
-        Box::pin(async move {
-            let reader = Reader { connection: self.number, number: self.network.next() };
-            if !self.ask(|broker| broker.join(queue, reader)).await? {
-                return Err(Error::Missing { what: queue.to_owned() });
-            }
-            let held = Arc::new(AtomicU64::new(0));
-            let feed = Feed { wire: self.clone(), queue: queue.to_owned(), reader, prefetch, held };
-            Ok(Box::new(feed) as Box<dyn Source>)
-        })
-    }
-
-    fn follow<'a>(&'a self, log: &'a str, _: Start, _: u16) -> Answer<'a, Box<dyn Source>> {
-        Box::pin(async move {
-            self.ask(|_| ()).await?;
-            let follower = Follower { wire: self.clone(), log: log.to_owned(), at: 0 };
-            Ok(Box::new(follower) as Box<dyn Source>)
-        })
-    }
-
-    fn depth<'a>(&'a self, queue: &'a str) -> Answer<'a, (u32, u32)> {
-        Box::pin(async move {
-            let left = self.ask(|broker| broker.left_in(queue)).await?;
-            Ok((u32::try_from(left).unwrap_or(u32::MAX), 0))
-        })
-    }
-
-    fn declare_inbox<'a>(&'a self, queue: &'a str, _: Duration, _: u64) -> Answer<'a, ()> {
-        Box::pin(self.ask(move |broker| broker.declare(queue)))
-    }
-
-    fn bind<'a>(&'a self, queue: &'a str, exchange: &'a str, key: &'a str) -> Answer<'a, ()> {
-        Box::pin(self.ask(move |broker| broker.bind(queue, exchange, key)))
-    }
-
-    fn unbind<'a>(&'a self, queue: &'a str, exchange: &'a str, key: &'a str) -> Answer<'a, ()> {
-        Box::pin(self.ask(move |broker| broker.unbind(queue, exchange, key)))
-    }
-
-    fn delete<'a>(&'a self, queue: &'a str) -> Answer<'a, ()> {
-        Box::pin(self.ask(move |broker| broker.delete(queue)))
-    }
-}
-
-/// A consumer.
-#[derive(Debug)]
-struct Feed {
-    wire: Wire,
-    queue: String,
-    reader: Reader,
-    prefetch: u16,
-    /// What it has handed on and is not settled.
-    held: Arc<AtomicU64>,
-}
-
-impl Source for Feed {
-    fn next(&mut self) -> Answer<'_, Incoming> {
-        Box::pin(async {
-            let Wire { network: Network { broker, chance, .. }, broken, .. } = &self.wire;
-            loop {
-                let changed = broker.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if broken.is_cancelled() {
-                    return Err(Wire::gone());
-                }
-                // Taking and giving are one step: whoever drops this future loses nothing.
-                if self.held.load(Ordering::Relaxed) < u64::from(self.prefetch)
-                    && let Some(message) = broker.hand_out(&self.queue, self.reader)
-                {
-                    let inner = self.wire.incoming(&self.queue, message);
-                    self.held.fetch_add(1, Ordering::Relaxed);
-                    let handle = Counted { handle: Some(inner.handle), held: self.held.clone() };
-                    return Ok(Incoming { handle: Box::new(handle), ..inner });
-                }
-                tokio::select! {
-                    biased;
-                    () = broken.cancelled() => return Err(Wire::gone()),
-                    () = changed => {}
-                }
-                chance.latency().await;
-            }
-        })
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.wire.network.broker.leave(&self.queue, self.reader);
-    }
-}
-
-/// A reader of a log.
-#[derive(Debug)]
-struct Follower {
-    wire: Wire,
-    log: String,
-    at: usize,
-}
-
-impl Source for Follower {
-    fn next(&mut self) -> Answer<'_, Incoming> {
-        Box::pin(async {
-            let Wire { network: Network { broker, .. }, broken, .. } = &self.wire;
-            loop {
-                let changed = broker.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if broken.is_cancelled() {
-                    return Err(Wire::gone());
-                }
-                if let Some(message) = broker.entry(&self.log, self.at) {
-                    self.at += 1;
-                    let inner = self.wire.incoming(&self.log, message);
-                    return Ok(Incoming { handle: Box::new(Entry), ..inner });
-                }
-                tokio::select! {
-                    biased;
-                    () = broken.cancelled() => return Err(Wire::gone()),
-                    () = changed => {}
-                }
-            }
-        })
-    }
-}
-
-/// What a reader of a log settles: nothing.
-#[derive(Debug)]
-struct Entry;
-
-impl Handle for Entry {
-    fn ack(self: Box<Self>) -> Answer<'static, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn give_back(self: Box<Self>) {}
-}
-
-/// A message that is held.
-#[derive(Debug)]
-struct Held {
-    wire: Wire,
-    queue: String,
-    serial: u64,
-}
-
-impl Handle for Held {
-    fn ack(self: Box<Self>) -> Answer<'static, ()> {
-        Box::pin(async move {
-            let held = self.wire.ask(|broker| broker.acknowledge(&self.queue, self.serial)).await?;
-            if held { Ok(()) } else { Err(Wire::gone()) }
-        })
-    }
-
-    fn give_back(self: Box<Self>) {
-        self.wire.network.broker.give_back(&self.queue, self.serial);
-    }
-}
-
-/// The same, counted against its consumer's prefetch.
-#[derive(Debug)]
-struct Counted {
-    handle: Option<Box<dyn Handle>>,
-    held: Arc<AtomicU64>,
-}
-
-impl Handle for Counted {
-    fn ack(mut self: Box<Self>) -> Answer<'static, ()> {
-        match self.handle.take() {
-            Some(handle) => {
-                let counted = self;
-                Box::pin(async move {
-                    let done = handle.ack().await;
-                    drop(counted);
-                    done
-                })
-            }
-            None => Box::pin(std::future::ready(Ok(()))),
-        }
-    }
-
-    fn give_back(mut self: Box<Self>) {
-        if let Some(handle) = self.handle.take() {
-            handle.give_back();
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
