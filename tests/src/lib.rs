@@ -3,5 +3,6 @@
 
 pub mod machine;
 pub mod part;
+pub mod rabbit;
 pub mod reckoning;
 pub mod stand_in;
