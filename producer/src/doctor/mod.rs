@@ -4,6 +4,7 @@
 //! the first job would fail). Nothing is changed by looking.
 
 mod host;
+mod nodes;
 mod programs;
 mod worker;
 
@@ -85,6 +86,7 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
         programs::gateway(),
         programs::our_own(),
     ];
+    checks.extend(nodes::nodes(settings).await);
     checks.extend(worker::probe(settings).await);
     checks.extend(programs::builders(built));
     checks.push(image);
