@@ -41,7 +41,7 @@ pub(crate) fn log(machine: &Machine, part: &str) -> String {
 }
 
 /// It passed, and its facts are there once: in the whole history, not only as of now.
-fn passed_once(machine: &Machine, id: &str) {
+pub(crate) fn passed_once(machine: &Machine, id: &str) {
     let result = machine.recorded(id);
     assert_eq!(result["status"], "passed", "{result}");
     let query = format!(

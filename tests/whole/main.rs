@@ -5,6 +5,7 @@
 
 mod api;
 mod backup;
+mod broker;
 mod cancel;
 mod change;
 mod dead;
@@ -14,7 +15,9 @@ mod history;
 mod insight;
 mod life;
 mod line;
+mod overtime;
 mod pile;
+mod pressure;
 mod repository;
 mod retention;
 mod roles;
@@ -73,8 +76,9 @@ fn main() -> ExitCode {
     };
     // An import keeps its own times only in a fresh history: it comes first.
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
-    trials
-        .extend(errors::ALONE.iter().chain(tls::ALONE).chain(life::ALONE).chain(retention::ALONE).map(alone));
+    trials.extend(broker::trials());
+    let own = [errors::ALONE, tls::ALONE, life::ALONE, retention::ALONE, overtime::ALONE, pressure::ALONE];
+    trials.extend(own.into_iter().flatten().map(alone));
     let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
     for group in groups.chain([
         errors::ALL,
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         backup::ALL,
         insight::ALL,
         roles::ALL,
+        pressure::ALL,
         faults::ALL,
     ]) {
         trials.extend(group.iter().map(on_machine));
