@@ -15,7 +15,7 @@ use evalfleet_proto::{topology, wire};
 use evalfleet_tests::machine::{Answer, Machine, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("dead::letters_are_found_by_what_they_are_and_when", letters_are_found_by_what_they_are_and_when),
@@ -27,6 +27,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
         "dead::a_replay_killed_anywhere_neither_loses_nor_doubles",
         a_replay_killed_anywhere_neither_loses_nor_doubles,
     ),
+    ("dead::a_replay_keeps_to_its_rate", a_replay_keeps_to_its_rate),
 ];
 
 /// A job that a worker gave up.
@@ -264,4 +265,35 @@ fn a_replay_killed_anywhere_neither_loses_nor_doubles(machine: &Machine) {
     });
     let queued = ids(&list(machine, &["--queue", "--limit", "1000"]));
     assert!(dead.iter().all(|job| !queued.contains(&job.id.to_string())), "{queued:?}");
+}
+
+/// In ratio to one without a rate, on the same machine and at the same time of its day.
+fn a_replay_keeps_to_its_rate(machine: &Machine) {
+    const LETTERS: u32 = 9;
+    /// How many times as long it is to take.
+    const SLOWER: f64 = 4.0;
+    let replayed = |rate: Option<f64>| {
+        let batch = format!("rate-{}", JobId::fresh());
+        let document = format!(r#"{{"kind": "command", "argv": ["true"], "batch": "{batch}"}}"#);
+        let letters: Vec<_> = (0..LETTERS).map(|_| letter(&job(&document), "w1", "the VM died")).collect();
+        buried(machine, &letters);
+        let (of_batch, rate) = (format!("batch={batch}"), rate.map(|rate| rate.to_string()));
+        let mut arguments = vec!["dead", "replay", "--where", &of_batch];
+        arguments.extend(rate.iter().flat_map(|rate| ["--rate", rate]));
+        let begun = Instant::now();
+        machine.evalfleet(&arguments).expect(0).says(&[&format!("{LETTERS} replayed")]);
+        let took = begun.elapsed().as_secs_f64();
+        wait_until("all are recorded", || {
+            let query = format!(
+                "[:find ?e :where [?b :evaluation/id \"{batch}\"] [?e :evaluation/batch ?b] [?e :evaluation/document]]"
+            );
+            machine.count(&query) == LETTERS as usize
+        });
+        took
+    };
+    let unrated = replayed(None);
+    // The first goes at once.
+    let rated = replayed(Some(f64::from(LETTERS - 1) / (SLOWER * unrated)));
+    assert!(rated >= SLOWER * unrated * 0.9, "{rated} s with a rate, {unrated} s without");
+    assert!(rated <= SLOWER * unrated * 3.0, "{rated} s with a rate, {unrated} s without");
 }
