@@ -2,18 +2,26 @@
 //! nothing else.
 
 use super::Test;
+use super::dead::{job, letter};
+use super::faults::dead_letter;
 use evalfleet::client::Client;
+use evalfleet::dead::{Action, Office, Order, Which};
 use evalfleet::machine::node::Node;
 use evalfleet::machine::ports::Ports;
-use evalfleet_broker::{Confirmed, Options, Session};
+use evalfleet_broker::transport::Start;
+use evalfleet_broker::{Confirmed, Error, Inbox, Log, Options, Session};
 use evalfleet_proto::Timestamp;
+use evalfleet_proto::control::Control;
 use evalfleet_proto::envelope::{Envelope, MessageType};
-use evalfleet_proto::ids::JobId;
+use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_proto::ids::{JobId, Lane};
+use evalfleet_proto::job::Job;
 use evalfleet_proto::status::Status;
 use evalfleet_proto::submission::Submission;
-use evalfleet_proto::topology;
+use evalfleet_proto::topology::{self, Topology};
+use evalfleet_proto::wire;
 use evalfleet_service::settings::{Layers, Settings};
-use evalfleet_tests::machine::{Machine, repository};
+use evalfleet_tests::machine::{Machine, repository, wait_until};
 use std::path::Path;
 use std::process::Command;
 
@@ -38,9 +46,10 @@ fn apply(machine: &Machine, passwords: &Path) {
 /// The machine's settings, as a part has them that is of this role.
 fn settings_of(machine: &Machine, role: &str, passwords: &Path) -> Settings {
     let read = |path: &Path| std::fs::read_to_string(path).expect("it was written");
-    let layers = |endpoints| Layers { endpoints: Some(endpoints), ..Layers::default() };
-    let endpoints = read(&machine.state().join("endpoints.toml"));
-    let mut settings = Settings::from_layers(&layers(endpoints)).expect("what `up` wrote is sound");
+    let endpoints = Some(read(&machine.state().join("endpoints.toml")));
+    // The environment names the tiers of retries that there are.
+    let layers = Layers { endpoints, environment: machine.environment().to_vec(), ..Layers::default() };
+    let mut settings = Settings::from_layers(&layers).expect("what `up` wrote is sound");
     let node = settings.broker.urls[0].rsplit_once('@').expect("a password").1.to_owned();
     let password = read(&passwords.join(role));
     settings.broker.urls = vec![format!("amqp://evalfleet-{role}:{}@{node}", password.trim())];
@@ -50,71 +59,187 @@ fn settings_of(machine: &Machine, role: &str, passwords: &Path) -> Settings {
 fn each_does_its_work_and_nothing_else(machine: &Machine) {
     let passwords = tempfile::tempdir().expect("a temporary folder");
     apply(machine, passwords.path());
-    let settings = |role| settings_of(machine, role, passwords.path());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let session = async |role| {
-            let options = Options::new(&settings(role).broker, role);
-            Session::connect(&options).await.expect("it may log in")
-        };
-        // A producer's own work: submit, hear of the result, call off. The machine's worker runs the job.
-        let client = Client::connect(&settings("producer")).await.expect("it may log in");
-        let pending = client.submit(Submission::command(["true"])).await.expect("it may submit");
-        assert_eq!(pending.wait().await.expect("it hears of it").status, Status::Passed);
-        let mut keyed = Submission::command(["true"]);
-        keyed.key = Some(format!("roles-{}", JobId::fresh()));
-        let pending = client.submit(keyed).await.expect("it may bind by the job");
-        pending.wait().await.expect("it hears of it by the job");
-        client.cancel(JobId::fresh(), None).await.expect("it may call off");
-        client.close().await;
-
-        let id = JobId::fresh();
-        let now = Timestamp::now();
-        let envelope = |kind| Envelope::new(kind, id, now);
-        let event = envelope(MessageType::Event);
-        let key = topology::job_key(id);
-        // A worker's: take jobs and tell of them. An event is nobody's loss.
-        let worker = session("worker").await;
-        worker.publish(topology::EVENTS, &key, &event, b"").await.expect("a worker may tell");
-        drop(worker.take::<Confirmed>("eval.jobs.urgent", 1).await.expect("a worker may take"));
-        // And a recorder's.
-        let recorder = session("recorder").await;
-        drop(recorder.consume::<()>(topology::RESULTS_QUEUE, 1).await.expect("a recorder may read results"));
-
-        for (role, queue) in [
-            ("producer", "eval.jobs.default"),
-            ("producer", topology::RESULTS_QUEUE),
-            ("producer", topology::DEAD_QUEUE),
-            ("worker", topology::RESULTS_QUEUE),
-            ("worker", topology::DEAD_QUEUE),
-            ("recorder", "eval.jobs.default"),
-            ("recorder", topology::DEAD_QUEUE),
-            ("api", "eval.jobs.default"),
-            ("api", topology::RESULTS_QUEUE),
-        ] {
-            let taken = session(role).await.take::<Confirmed>(queue, 1).await;
-            assert!(taken.is_err(), "{role} may read {queue}");
-        }
-        for (role, exchange) in [
-            ("worker", topology::JOBS),
-            ("recorder", topology::JOBS),
-            ("api", topology::RESULTS),
-            ("recorder", topology::CONTROL),
-            ("producer", topology::DEAD),
-            ("producer", topology::RETRY),
-        ] {
-            let said = session(role).await.publish(exchange, "none", &event, b"").await;
-            assert!(said.is_err(), "{role} may publish to {exchange}");
-        }
-        let producer = session("producer").await;
-        let inbox = evalfleet_broker::Inbox::open(&producer, "eval.client.0").await.expect("an inbox");
-        assert!(inbox.hear_all(topology::RESULTS).await.is_err(), "a producer may hear of everybody's jobs");
-        for role in ["producer", "worker", "recorder", "api"] {
-            let topology = topology::Topology::new(&settings(role).broker.lanes, &[]);
-            assert!(session(role).await.declare(&topology).await.is_err(), "{role} may declare");
-        }
-        let operator = settings("operator").broker;
-        let topology = topology::Topology::new(&operator.lanes, &operator.retry_tiers());
-        session("operator").await.declare(&topology).await.expect("an operator may declare");
+    let settings = |role: &str| settings_of(machine, role, passwords.path());
+    run(a_producers_work(settings("producer")));
+    let told = Told::new();
+    run(a_workers_work(settings("worker"), &told));
+    run(a_recorders_work(settings("recorder")));
+    // What was published was heard.
+    assert_eq!(machine.recorded(&told.retried.id.to_string())["status"], "passed");
+    assert_eq!(machine.recorded(&told.reported.id.to_string())["status"], "passed");
+    let letter = dead_letter(machine, &told.buried.id.to_string());
+    assert_eq!(letter["reason"], "attempts_spent", "{letter}");
+    run(an_apis_work(settings("api"), &told));
+    wait_until("the letter is told to be dropped", || {
+        dead_letter(machine, &told.buried.id.to_string())["state"] == "dropped"
     });
+    run(an_operators_work(settings("operator")));
+    run(what_is_refused(&settings));
+}
+
+/// Who blocks meanwhile loses its connection: each role's work has a runtime of its own.
+fn run(what: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(Box::pin(what));
+}
+
+/// What a worker tells of three jobs.
+struct Told {
+    retried: Job,
+    reported: Job,
+    buried: Job,
+}
+
+impl Told {
+    fn new() -> Self {
+        let job = || job(r#"{"kind": "command", "argv": ["true"]}"#);
+        Self { retried: job(), reported: job(), buried: job() }
+    }
+}
+
+async fn connected(settings: &Settings) -> Session {
+    Session::connect(&Options::new(&settings.broker, "roles")).await.expect("it may log in")
+}
+
+/// Submits, hears of the result, calls off. The machine's worker runs the jobs.
+async fn a_producers_work(settings: Settings) {
+    let client = Client::connect(&settings).await.expect("it may log in");
+    let pending = client.submit(Submission::command(["true"])).await.expect("it may submit");
+    assert_eq!(pending.wait().await.expect("it hears of it").status, Status::Passed);
+    let mut keyed = Submission::command(["true"]);
+    keyed.key = Some(format!("roles-{}", JobId::fresh()));
+    let pending = client.submit(keyed).await.expect("it may bind by the job");
+    pending.wait().await.expect("it hears of it by the job");
+    client.cancel(JobId::fresh(), None).await.expect("it may call off");
+    client.close().await;
+}
+
+/// Takes jobs, hears what is called off, and tells what became of them.
+async fn a_workers_work(settings: Settings, told: &Told) {
+    let worker = connected(&settings).await;
+    for lane in &settings.broker.lanes {
+        drop(worker.take::<Confirmed>(&topology::jobs_queue(lane), 1).await.expect("it may take jobs"));
+    }
+    let mut log = Log::open(&worker, topology::CONTROL_LOG, Start::First).await.expect("it may read the log");
+    let mark = Envelope::new(MessageType::Control, JobId::fresh(), Timestamp::now());
+    let word = wire::encode(&Control::Mark { nonce: mark.id.to_string() });
+    worker.publish(topology::CONTROL, "mark", &mark, &word).await.expect("it may leave a mark");
+    while log.next().await.expect("the log goes on").envelope.is_none_or(|envelope| envelope.id != mark.id) {}
+
+    let now = Timestamp::now();
+    // An event is nobody's loss.
+    let event = Envelope::new(MessageType::Event, told.reported.id, now);
+    let key = topology::job_key(told.reported.id);
+    worker.publish(topology::EVENTS, &key, &event, b"").await.expect("it may tell of progress");
+    let result = Evaluation::of_job(&told.reported, now, (Status::Passed, None), Vec::new());
+    let envelope = Envelope::new(MessageType::Result, result.id, now);
+    worker.publish(topology::RESULTS, &key, &envelope, &wire::encode(&result)).await.expect("it may report");
+
+    let envelope = Envelope::of_job(&told.retried, settings.broker.attempts_max, now);
+    let key = topology::retry_key(&told.retried.lane, settings.broker.retry_tiers()[0]);
+    let copy = wire::encode(&told.retried);
+    worker.publish(topology::RETRY, &key, &envelope, &copy).await.expect("it may ask for another try");
+
+    let letter = letter(&told.buried, "w1", "the VM died");
+    let (key, envelope) = (topology::dead_key(&letter.lane), Envelope::of_dead(&letter));
+    worker.publish(topology::DEAD, &key, &envelope, &wire::encode(&letter)).await.expect("it may give up");
+    worker.close().await;
+}
+
+/// Reads results and dead letters; buries what cannot be recorded, and reports what the broker gave up.
+async fn a_recorders_work(settings: Settings) {
+    let recorder = connected(&settings).await;
+    for queue in [topology::RESULTS_QUEUE, topology::DEAD_RECORD_QUEUE] {
+        drop(recorder.consume::<()>(queue, 1).await.expect("it may read what is to be recorded"));
+    }
+    let now = Timestamp::now();
+    let job = job(r#"{"kind": "command", "argv": ["true"]}"#);
+    let result = Evaluation::of_job(&job, now, (Status::Passed, None), Vec::new());
+    let envelope = Envelope::new(MessageType::Result, result.id, now);
+    let (key, body) = (topology::job_key(result.id), wire::encode(&result));
+    recorder.publish(topology::RESULTS, &key, &envelope, &body).await.expect("it may report");
+    // Under a key that nothing is bound to: a letter of no job would be kept for ever.
+    recorder.publish(topology::DEAD, "none", &envelope, b"").await.expect("it may bury");
+    recorder.close().await;
+}
+
+/// Submits and calls off for others, looks at dead letters and handles them.
+async fn an_apis_work(settings: Settings, told: &Told) {
+    let client = Client::connect(&settings).await.expect("it may log in");
+    let pending = client.submit(Submission::command(["true"])).await.expect("it may submit");
+    assert_eq!(pending.wait().await.expect("it hears of it").status, Status::Passed);
+    client.cancel(JobId::fresh(), None).await.expect("it may call off");
+    client.close().await;
+    let office = Office::open(&settings).await.expect("it may log in");
+    let order = Order {
+        which: Which::Of(vec![told.buried.id.to_string()]),
+        action: Action::Drop { reason: "it was a trial".to_owned() },
+        dry: false,
+        rate: None,
+        max: None,
+    };
+    let mut outcomes = Vec::new();
+    office.carry_out(&order, |outcome| outcomes.push(outcome.clone())).await.expect("it may handle letters");
+    assert!(outcomes.len() == 1 && outcomes[0].refused.is_none(), "{outcomes:?}");
+    office.close().await;
+}
+
+/// Declares everything, and looks at what nobody else may.
+async fn an_operators_work(settings: Settings) {
+    let operator = connected(&settings).await;
+    let topology = Topology::new(&settings.broker.lanes, &settings.broker.retry_tiers());
+    operator.declare(&topology).await.expect("it may declare");
+    drop(operator.take::<()>(topology::UNROUTABLE, 1).await.expect("it may look at what had no place"));
+    operator.close().await;
+}
+
+/// Not merely an error: the broker's refusal.
+#[track_caller]
+fn refused<T>(what: &str, answer: Result<T, Error>) {
+    let said = answer.err().unwrap_or_else(|| panic!("{what} is allowed")).to_string();
+    assert!(said.replace('-', "_").contains("ACCESS_REFUSED"), "{what}: {said}");
+}
+
+async fn what_is_refused(settings: &impl Fn(&str) -> Settings) {
+    let jobs = topology::jobs_queue(&Lane::default_lane());
+    // An error closes the channel that it is on: each gets a connection of its own.
+    for (role, queue) in [
+        ("producer", jobs.as_str()),
+        ("producer", topology::RESULTS_QUEUE),
+        ("producer", topology::DEAD_QUEUE),
+        ("worker", topology::RESULTS_QUEUE),
+        ("worker", topology::DEAD_QUEUE),
+        ("worker", topology::UNROUTABLE),
+        ("recorder", jobs.as_str()),
+        ("recorder", topology::DEAD_QUEUE),
+        ("api", jobs.as_str()),
+        ("api", topology::RESULTS_QUEUE),
+    ] {
+        let session = connected(&settings(role)).await;
+        refused(&format!("{role} taking from {queue}"), session.take::<()>(queue, 1).await);
+        refused(&format!("{role} consuming {queue}"), session.consume::<()>(queue, 1).await);
+    }
+    let event = Envelope::new(MessageType::Event, JobId::fresh(), Timestamp::now());
+    for (role, exchange) in [
+        ("worker", topology::JOBS),
+        ("recorder", topology::JOBS),
+        ("recorder", topology::RETRY),
+        ("recorder", topology::CONTROL),
+        ("api", topology::RESULTS),
+        ("api", topology::RETRY),
+        ("producer", topology::DEAD),
+        ("producer", topology::RETRY),
+        ("producer", topology::EVENTS),
+    ] {
+        let session = connected(&settings(role)).await;
+        let said = session.publish(exchange, "none", &event, b"").await;
+        refused(&format!("{role} publishing to {exchange}"), said);
+    }
+    let producer = connected(&settings("producer")).await;
+    let inbox = Inbox::open(&producer, "eval.client.0").await.expect("an inbox");
+    refused("a producer hearing of everybody's jobs", inbox.hear_all(topology::RESULTS).await);
+    for role in ["producer", "worker", "recorder", "api"] {
+        let topology = Topology::new(&settings(role).broker.lanes, &[]);
+        refused(&format!("{role} declaring"), connected(&settings(role)).await.declare(&topology).await);
+    }
 }
