@@ -13,11 +13,13 @@ use evalfleet_proto::ids::{JobId, Lane};
 use evalfleet_proto::status::Status;
 use evalfleet_proto::submission::Submission;
 use evalfleet_proto::{topology, wire};
-use evalfleet_tests::machine::{Machine, programs, signal, wait_until};
+use evalfleet_tests::machine::{Answer, Machine, programs, signal, wait_until};
 use evalfleet_tests::part::{Part, Start};
 use evalfleet_tests::rabbit::{Broker, in_time};
 use futures::{StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::Child;
 use std::time::Duration;
 
 /// Those that need a broker alone.
@@ -57,14 +59,20 @@ fn a_blocked_client_is_told_why_and_loses_nothing(broker: &Broker) {
         let text = told.to_string();
         assert!(text.contains("blocked its publishers") && text.contains("memory or disk"), "{text}");
 
+        let command = Submitting::to(broker);
         let mut submitted = Box::pin(client.submit_job(&job));
         assert!(tokio::time::timeout(LOOK, &mut submitted).await.is_err(), "nobody could have confirmed it");
         drop(blocked);
         let pending = in_time("it goes on", submitted).await.expect("the broker takes jobs again");
         assert_eq!(pending.id(), job.id);
+        let commanded = command.says(&["blocked its publishers"]);
         let found: BTreeSet<JobId> = emptied(session, &queue).await.into_iter().collect();
+        let (sure, all) = ([job.id, commanded], [job.id, commanded, lost]);
         // Of what was not confirmed nobody knows.
-        assert!(found.contains(&job.id) && found.iter().all(|id| [lost, job.id].contains(id)), "{found:?}");
+        assert!(
+            sure.iter().all(|id| found.contains(id)) && found.iter().all(|id| all.contains(id)),
+            "{found:?}"
+        );
         client.close().await;
     });
 }
@@ -91,6 +99,7 @@ fn a_full_queue_refuses_and_loses_nothing(broker: &Broker) {
         let text = told.to_string();
         assert!(text.contains("its queue is full") && text.contains("Start more workers"), "{text}");
 
+        let command = Submitting::to(broker);
         let mut submitted = Box::pin(client.submit_many(jobs()).try_collect::<Vec<_>>());
         assert!(
             tokio::time::timeout(LOOK, &mut submitted).await.is_err(),
@@ -100,6 +109,7 @@ fn a_full_queue_refuses_and_loses_nothing(broker: &Broker) {
         let pending = in_time("they go on", submitted).await.expect("the queue takes jobs again");
         let submitted: BTreeSet<JobId> = pending.iter().map(|pending| pending.id()).collect();
         assert_eq!(submitted.len(), 20);
+        taken.insert(command.says(&["its queue is full"]));
         let found: BTreeSet<JobId> = emptied(session, &queue).await.into_iter().collect();
         let lost: Vec<_> = submitted.union(&taken).filter(|id| !found.contains(id)).collect();
         assert!(lost.is_empty(), "{lost:?}");
@@ -119,6 +129,31 @@ fn the_doctor_names_the_nodes_that_do_not_answer(broker: &Broker) {
         line.is_some_and(|line| line.starts_with("warning") && line.contains("127.0.0.1:1")),
         "{answer:?}"
     );
+}
+
+/// The command with one job, as somebody runs it who reads what it says.
+struct Submitting {
+    child: Child,
+    _machine: Machine,
+}
+
+impl Submitting {
+    fn to(broker: &Broker) -> Self {
+        let machine = Machine::new()
+            .with("EVALFLEET_BROKER__URLS", &broker.url())
+            .with("EVALFLEET_BROKER__CONFIRM_TIMEOUT", "5s");
+        let mut child = machine.start(&["submit", "-"], true);
+        let mut input = child.stdin.take().expect("piped");
+        input.write_all(br#"{"kind": "command", "argv": ["true"]}"#).expect("it reads its input");
+        Self { child, _machine: machine }
+    }
+
+    /// Its job, when it has ended well and said why it waited.
+    fn says(self, words: &[&str]) -> JobId {
+        let ended: Answer = self.child.wait_with_output().expect("it ends").into();
+        let ended = ended.expect(0).says(&["waiting: "]).says(words);
+        ended.out.trim().parse().expect("it prints the job's id")
+    }
 }
 
 /// A result with so much output, as a worker reports it.
