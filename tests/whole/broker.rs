@@ -6,7 +6,7 @@ use super::pressure;
 use evalfleet::client::Client;
 use evalfleet::dead::Office;
 use evalfleet_broker::transport::Dial as _;
-use evalfleet_broker::{Amqp, Confirmed, Error, Options, Session};
+use evalfleet_broker::{Amqp, Confirmed, Error, Link, Options, Session};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::ids::{JobId, Lane};
@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A trial on a node that others use before and after it.
 pub(crate) type OnNode = fn(&Broker);
@@ -28,6 +29,7 @@ pub(crate) type OnNode = fn(&Broker);
 const ALL: &[(&str, OnNode)] = &[
     ("an_ack_on_a_closed_channel_is_an_error", an_ack_on_a_closed_channel_is_an_error),
     ("a_queue_deleted_under_its_consumer_ends_it", a_queue_deleted_under_its_consumer_ends_it),
+    ("a_missing_exchange_takes_no_other_message_along", a_missing_exchange_takes_no_other_message_along),
     ("a_letter_outlives_being_looked_at", a_letter_outlives_being_looked_at),
     ("jobs_of_a_higher_priority_come_first", jobs_of_a_higher_priority_come_first),
     ("what_is_confirmed_outlives_a_crash_of_the_node", what_is_confirmed_outlives_a_crash_of_the_node),
@@ -139,6 +141,39 @@ fn a_queue_deleted_under_its_consumer_ends_it(broker: &Broker) {
         own_queue(session, queue).await;
         session.publish(topology::JOBS, queue, &envelope(), b"").await.expect("confirmed");
         broker.ctl(&["delete_queue", queue]);
+    });
+}
+
+/// It closes the channel on which all publish, with their confirms under way.
+fn a_missing_exchange_takes_no_other_message_along(broker: &Broker) {
+    broker.run(async |session, settings| {
+        let queue = "eval.test.missing";
+        own_queue(session, queue).await;
+        let link = Link::new(Options::new(&settings.broker, "test"), CancellationToken::new());
+        link.session().await.expect("it is up");
+        let sent: Vec<Envelope> = (0..200).map(|_| envelope()).collect();
+        let stray = envelope();
+        let publish = async |envelope: &Envelope| link.publish(topology::JOBS, queue, envelope, b"x").await;
+        let (before, refused, after) = in_time("all is answered", async {
+            futures::join!(
+                futures::future::join_all(sent[..100].iter().map(publish)),
+                link.publish("eval.test.nowhere", queue, &stray, b"x"),
+                futures::future::join_all(sent[100..].iter().map(publish)),
+            )
+        })
+        .await;
+        let refused = refused.expect_err("there is no such exchange");
+        assert!(
+            matches!(&refused, Error::Missing { what } if what.contains("eval.test.nowhere")),
+            "{refused}"
+        );
+        for answer in before.into_iter().chain(after) {
+            answer.expect("nothing was wrong with it");
+        }
+        // Some may be there twice: their first confirm went with the channel.
+        let found: BTreeSet<JobId> = emptied(session, queue).await.into_iter().collect();
+        assert_eq!(found, sent.iter().map(|envelope| envelope.id).collect());
+        link.close().await;
     });
 }
 
