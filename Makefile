@@ -42,10 +42,12 @@ lab: build ## Try what needs KVM, cgroup v2 and systemd, in an emulated machine 
 	$(IN_TARGET) target/debug/evalfleet image build base
 	@tests/lab/lab.sh $(LAB)
 
-test-long: build ## What takes too long for every day: all images built twice, their scenarios in VMs, a pile of dead letters.
+test-long: build ## What takes too long for every day: all images built twice, their scenarios in VMs, a pile of dead letters, RabbitMQ 4.x.
 	$(CARGO) test --locked --workspace --test build -- --ignored --test-threads=1
 	$(CARGO) test --locked --workspace --test vm -- --ignored
 	$(CARGO) test --locked --workspace --test whole -- --ignored --nocapture
+	tests/crash/rabbitmq.sh target/rabbitmq-4
+	EVALFLEET_TEST_RABBITMQ=$(CURDIR)/target/rabbitmq-4 $(CARGO) test --locked --workspace --test whole -- broker_4::
 
 simulate: ## Play new schedules of the simulated delivery for SIMULATION_SECONDS (600); the first that fails names its seed.
 	EVALFLEET_SIMULATION_SECONDS=$(or $(SIMULATION_SECONDS),600) $(CARGO) test --locked --workspace --test simulation -- \

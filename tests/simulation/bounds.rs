@@ -82,7 +82,7 @@ fn a_client_waits_for_as_many_as_it_says_and_no_more() {
         let max = loop {
             match under_way.next().await.expect("there is no end to them") {
                 Ok(more) => pending.push(more),
-                Err(Error::TooMany { max }) => break max,
+                Err(Error::TooMany { max, .. }) => break max,
                 Err(other) => panic!("{other}"),
             }
         };

@@ -223,7 +223,7 @@ impl Broker {
         } else if queue == topology::RESULTS_QUEUE {
             self.journal.result_acked(Some(named.0), named.1, self.kept.holds(named.0));
         } else if queue == topology::DEAD_QUEUE {
-            let letter = Letter::read(Some(&message.envelope), &message.body);
+            let letter = Letter::read(Some(&message.envelope), &message.key, &message.body);
             self.journal.letter_acked(letter.job.ok().map(|job| job.id), named.1);
         }
         true
@@ -345,7 +345,7 @@ impl Broker {
         let Some(queue) = state.queues.get(topology::DEAD_QUEUE) else { return Vec::new() };
         let held = queue.unacked.values().map(|(message, _)| message);
         let read = |message: &Message| {
-            (message.envelope.id, Letter::read(Some(&message.envelope), &message.body).reason)
+            (message.envelope.id, Letter::read(Some(&message.envelope), &message.key, &message.body).reason)
         };
         queue.ready.iter().chain(held).map(read).collect()
     }

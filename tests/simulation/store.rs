@@ -294,7 +294,7 @@ impl Ledger for History {
 
 /// What a replay has to know of a letter, and nothing that is true of the rest.
 fn card(id: &str, replays: &[JobId]) -> Card {
-    let nothing = Letter::read(None, &[]).card(Timestamp::UNIX_EPOCH);
+    let nothing = Letter::read(None, "dead.default", &[]).card(Timestamp::UNIX_EPOCH);
     let state = if replays.is_empty() { State::Waiting } else { State::Replayed };
     Card { id: id.to_owned(), state, replays: replays.to_vec(), ..nothing }
 }
