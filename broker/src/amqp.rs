@@ -76,6 +76,24 @@ fn failed(error: lapin::Error) -> Error {
     Error::of(&error)
 }
 
+/// A publish that the broker does not take closes the channel, and all whose confirms were under way on it are told
+/// why. With those whose own exchange it is not nothing is wrong: they are to be published again.
+fn of_publish(error: Error, exchange: &str) -> Error {
+    let of_another = match &error {
+        Error::Missing { what } => *what != format!("{exchange:?}"),
+        Error::Forbidden(why) => !why.contains(&format!("'{exchange}'")),
+        Error::Unreachable { .. }
+        | Error::Denied { .. }
+        | Error::File { .. }
+        | Error::Broken(_)
+        | Error::Unconfirmed { .. }
+        | Error::Unlike { .. }
+        | Error::Refused { .. }
+        | Error::TooLarge { .. } => false,
+    };
+    if of_another { Error::Broken(format!("another message was refused: {error}")) } else { error }
+}
+
 #[derive(Debug)]
 struct Connected {
     connection: Connection,
@@ -103,6 +121,7 @@ impl Transport for Connected {
             let options = BasicPublishOptions { mandatory: false, immediate: false };
             let properties = convert::properties(envelope);
             let sent = self.channel.basic_publish(exchange.into(), key.into(), options, body, properties);
+            let failed = |error| of_publish(failed(error), exchange);
             match sent.await.map_err(failed)?.await.map_err(failed)? {
                 Confirmation::Ack(_) => Ok(Reply::Ack),
                 Confirmation::Nack(_) => Ok(Reply::Nack),

@@ -49,7 +49,7 @@ pub enum Error {
         blocked: bool,
     },
     /// The user may not do that.
-    #[error("RabbitMQ forbids it: {0}. deploy/roles.sh gives each part the rights that it needs")]
+    #[error("RabbitMQ forbids it: {0}. deploy/rabbitmq/roles.sh gives each part the rights that it needs")]
     Forbidden(String),
     /// A queue was declared before, with other bounds.
     #[error("RabbitMQ has {queue} with other arguments: {reason}")]
@@ -98,6 +98,10 @@ impl Error {
     /// Reads what lapin says of something that was under way.
     pub(crate) fn of(error: &lapin::Error) -> Self {
         let text = error.to_string();
+        // A queue that its node has not started yet, after a crash: it is there.
+        if text.contains("is down or inaccessible") {
+            return Self::Broken(text);
+        }
         if text.contains("NOT_FOUND") || text.contains("NOT-FOUND") {
             let what = text.split('\'').nth(1).map_or_else(|| text.clone(), |name| format!("{name:?}"));
             return Self::Missing { what };
