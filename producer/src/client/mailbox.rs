@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Results waited for at one moment.
@@ -30,7 +31,9 @@ const OUTSTANDING_MAX: usize = 10_000;
 const NOTICES: usize = 64;
 /// How long a submission waits for room among the results that are waited for, and how often it looks.
 const ROOM_PATIENCE: Duration = Duration::from_secs(60);
-const ROOM_GLANCE: Duration = Duration::from_millis(20);
+const ROOM_GLANCE: Duration = Duration::from_millis(100);
+/// How often those are looked for, meanwhile, whom nobody waits for any more.
+const SWEEP: Duration = Duration::from_millis(250);
 /// Requests to the task that wait.
 const REQUESTS: usize = 64;
 /// What is heard of each job.
@@ -63,21 +66,29 @@ enum Request {
 
 /// Who waits for what; shared between the task and those who ask.
 #[derive(Debug, Clone, Default)]
-struct Open(Arc<Mutex<BTreeMap<JobId, broadcast::Sender<Notice>>>>);
+struct Open(Arc<Mutex<Slots>>);
+
+#[derive(Debug, Default)]
+struct Slots {
+    of: BTreeMap<JobId, broadcast::Sender<Notice>>,
+    swept: Option<Instant>,
+}
 
 impl Open {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, broadcast::Sender<Notice>>> {
+    fn lock(&self) -> MutexGuard<'_, Slots> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for what is said of `id`; `None` when as many are waited for as may be.
     fn place(&self, id: JobId) -> Option<Slot> {
         let mut open = self.lock();
-        if open.len() >= OUTSTANDING_MAX {
-            open.retain(|_, slot| slot.receiver_count() > 0);
+        let is_due = open.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
+        if open.of.len() >= OUTSTANDING_MAX && is_due {
+            open.of.retain(|_, slot| slot.receiver_count() > 0);
+            open.swept = Some(Instant::now());
         }
-        let full = open.len() >= OUTSTANDING_MAX;
-        match open.entry(id) {
+        let full = open.of.len() >= OUTSTANDING_MAX;
+        match open.of.entry(id) {
             Entry::Occupied(slot) => Some(slot.get().subscribe()),
             Entry::Vacant(_) if full => None,
             Entry::Vacant(place) => {
@@ -183,7 +194,7 @@ struct Owner {
 impl Drop for Owner {
     /// Those who wait are told that nobody listens any more.
     fn drop(&mut self) {
-        self.open.lock().clear();
+        self.open.lock().of.clear();
     }
 }
 
@@ -271,7 +282,7 @@ impl Owner {
     ) -> Result<(), evalfleet_broker::Error> {
         if self.bound.len() >= OUTSTANDING_MAX {
             let open = self.open.lock();
-            self.bound.retain(|id| open.contains_key(id));
+            self.bound.retain(|id| open.of.contains_key(id));
         }
         if self.bound.insert(id)
             && let Err(error) = bind(inbox, id).await
@@ -299,12 +310,12 @@ impl Owner {
     /// Hands a message to those who wait for it; tells the job when it is done.
     fn hand_on(&self, delivery: &Delivery<()>) -> Option<JobId> {
         let envelope = delivery.envelope.as_ref()?;
-        let slot = self.open.lock().get(&envelope.id)?.clone();
+        let slot = self.open.lock().of.get(&envelope.id)?.clone();
         match envelope.kind {
             MessageType::Result => match wire::decode::<Evaluation>(&delivery.body) {
                 Ok(evaluation) => {
                     let _ = slot.send(Notice::Done(Arc::new(evaluation)));
-                    self.open.lock().remove(&envelope.id);
+                    self.open.lock().of.remove(&envelope.id);
                     return Some(envelope.id);
                 }
                 Err(error) => tracing::warn!(%error, id = %envelope.id, "a result does not decode"),
