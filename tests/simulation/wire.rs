@@ -21,7 +21,7 @@ const CLIENT_HOLDS_MAX: usize = 100;
 /// Two batches of results and two of letters, by the defaults.
 const RECORDER_HOLDS_MAX: usize = 4 * 100;
 /// What a client publishes at one moment: the window of `submit_many`, and words beside it.
-pub(crate) const CLIENT_PUBLISHES_MAX: usize = 256 + 8;
+pub(crate) const CLIENT_PUBLISHES_MAX: usize = 512 + 8;
 
 /// One connection.
 #[derive(Debug, Clone)]

@@ -267,7 +267,9 @@ fn what_is_confirmed_outlives_a_crash_of_the_node(broker: &Broker) {
             let depth = in_time("the queue has its leader again", async {
                 loop {
                     match session.depth(&queue.name).await {
-                        Ok((depth, _)) => break depth,
+                        // RabbitMQ 4 answers for a queue that it has not read yet, as for an empty one.
+                        Ok((depth, _)) if depth > 0 || queue.name != default_queue() => break depth,
+                        Ok(_) => {}
                         Err(error) => assert!(error.is_transient(), "{}: {error}", queue.name),
                     }
                     tokio::time::sleep(Duration::from_millis(200)).await;

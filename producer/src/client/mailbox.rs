@@ -21,13 +21,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Results waited for at one moment.
 const OUTSTANDING_MAX: usize = 10_000;
-/// Notices a reader may be behind; older events are lost to it, never the result.
+/// Notices a reader may be behind; further events are lost to it, never the result, for which there is one place more.
 const NOTICES: usize = 64;
 /// How long a submission waits for room among the results that are waited for, and how often it looks.
 const ROOM_PATIENCE: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ pub(super) enum Whose {
     Anybodys,
 }
 
-pub(super) type Slot = broadcast::Receiver<Notice>;
+pub(super) type Slot = mpsc::Receiver<Notice>;
 type Answer = oneshot::Sender<()>;
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ struct Open(Arc<Mutex<Slots>>);
 
 #[derive(Debug, Default)]
 struct Slots {
-    of: BTreeMap<JobId, broadcast::Sender<Notice>>,
+    of: BTreeMap<JobId, Vec<mpsc::Sender<Notice>>>,
     swept: Option<Instant>,
 }
 
@@ -84,16 +84,17 @@ impl Open {
         let mut open = self.lock();
         let is_due = open.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
         if open.of.len() >= OUTSTANDING_MAX && is_due {
-            open.of.retain(|_, slot| slot.receiver_count() > 0);
+            open.of.retain(|_, readers| readers.iter().any(|reader| !reader.is_closed()));
             open.swept = Some(Instant::now());
         }
         let full = open.of.len() >= OUTSTANDING_MAX;
         match open.of.entry(id) {
-            Entry::Occupied(slot) => Some(slot.get().subscribe()),
             Entry::Vacant(_) if full => None,
-            Entry::Vacant(place) => {
-                let (slot, heard) = broadcast::channel(NOTICES);
-                place.insert(slot);
+            entry => {
+                let (reader, heard) = mpsc::channel(NOTICES + 1);
+                let readers = entry.or_default();
+                readers.retain(|reader| !reader.is_closed());
+                readers.push(reader);
                 Some(heard)
             }
         }
@@ -310,18 +311,29 @@ impl Owner {
     /// Hands a message to those who wait for it; tells the job when it is done.
     fn hand_on(&self, delivery: &Delivery<()>) -> Option<JobId> {
         let envelope = delivery.envelope.as_ref()?;
-        let slot = self.open.lock().of.get(&envelope.id)?.clone();
+        if !self.open.lock().of.contains_key(&envelope.id) {
+            return None;
+        }
         match envelope.kind {
             MessageType::Result => match wire::decode::<Evaluation>(&delivery.body) {
                 Ok(evaluation) => {
-                    let _ = slot.send(Notice::Done(Arc::new(evaluation)));
-                    self.open.lock().of.remove(&envelope.id);
+                    let (done, readers) = (Arc::new(evaluation), self.open.lock().of.remove(&envelope.id));
+                    for reader in readers.into_iter().flatten() {
+                        let _ = reader.try_send(Notice::Done(done.clone()));
+                    }
                     return Some(envelope.id);
                 }
                 Err(error) => tracing::warn!(%error, id = %envelope.id, "a result does not decode"),
             },
             MessageType::Event => match wire::decode::<Event>(&delivery.body) {
-                Ok(event) => drop(slot.send(Notice::Event(Arc::new(event)))),
+                Ok(event) => {
+                    let event = Arc::new(event);
+                    let open = self.open.lock();
+                    let readers = open.of.get(&envelope.id).into_iter().flatten();
+                    for reader in readers.filter(|reader| reader.capacity() > 1) {
+                        let _ = reader.try_send(Notice::Event(event.clone()));
+                    }
+                }
                 Err(error) => tracing::debug!(%error, id = %envelope.id, "an event does not decode"),
             },
             MessageType::Job

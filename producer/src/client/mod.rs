@@ -71,7 +71,7 @@ use tools::Tools;
 /// Publishes under way at one moment in [`Client::submit_many`]: as many as keep a broker busy whose confirms
 /// take some milliseconds, and no more memory than as many jobs take, each below
 /// [`INLINE_BYTES_MAX`](evalfleet_proto::job::INLINE_BYTES_MAX) and a little.
-const WINDOW: usize = 256;
+const WINDOW: usize = 512;
 /// How long a submission may take, over lost connections and all.
 const SUBMIT_PATIENCE: Duration = Duration::from_secs(120);
 

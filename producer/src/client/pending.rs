@@ -7,7 +7,6 @@ use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 
 /// A job that was submitted.
 #[derive(Debug)]
@@ -65,17 +64,13 @@ impl Pending {
         if self.done.is_some() {
             return Ok(None);
         }
-        loop {
-            match self.slot.recv().await {
-                Ok(Notice::Event(event)) => return Ok(Some(Arc::unwrap_or_clone(event))),
-                Ok(Notice::Done(evaluation)) => {
-                    self.done = Some(evaluation);
-                    return Ok(None);
-                }
-                // The result is the last notice, so a slow reader loses events and never the result.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return Err(Error::Closed { id: self.id }),
+        match self.slot.recv().await {
+            Some(Notice::Event(event)) => Ok(Some(Arc::unwrap_or_clone(event))),
+            Some(Notice::Done(evaluation)) => {
+                self.done = Some(evaluation);
+                Ok(None)
             }
+            None => Err(Error::Closed { id: self.id }),
         }
     }
 
