@@ -17,7 +17,6 @@ use evalfleet_proto::envelope::MessageType;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::{topology, wire};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -87,17 +86,14 @@ impl Open {
             open.of.retain(|_, readers| readers.iter().any(|reader| !reader.is_closed()));
             open.swept = Some(Instant::now());
         }
-        let full = open.of.len() >= OUTSTANDING_MAX;
-        match open.of.entry(id) {
-            Entry::Vacant(_) if full => None,
-            entry => {
-                let (reader, heard) = mpsc::channel(NOTICES + 1);
-                let readers = entry.or_default();
-                readers.retain(|reader| !reader.is_closed());
-                readers.push(reader);
-                Some(heard)
-            }
+        if open.of.len() >= OUTSTANDING_MAX && !open.of.contains_key(&id) {
+            return None;
         }
+        let (reader, heard) = mpsc::channel(NOTICES + 1);
+        let readers = open.of.entry(id).or_default();
+        readers.retain(|reader| !reader.is_closed());
+        readers.push(reader);
+        Some(heard)
     }
 }
 
