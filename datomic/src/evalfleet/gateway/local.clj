@@ -89,8 +89,12 @@
         (d/create-database client {:db-name named})
         (->Local client (d/connect client {:db-name named}) named uri)))))
 
-(defn- ours? [{:keys [db-name]} named]
-  (or (= db-name named) (str/starts-with? named (str db-name "--"))))
+(defn- ours?
+  "Whether files of that name are this database's, and not another's whose name begins like its own."
+  [{:keys [db-name]} named]
+  (or (= db-name named)
+      (and (str/starts-with? named (str db-name "--"))
+           (re-matches #"\d+" (subs named (+ 2 (count db-name)))))))
 
 (defn- sweep!
   "Removes what an interrupted retention left, and what a finished one left behind. Whoever calls it has

@@ -76,8 +76,9 @@
         errors (remove nil?
                        [(when-not kind (str "--uri must begin with datomic:local://, datomic:mem://, datomic:dev:// or datomic:sql://"
                                             (when uri (str ", not " (shown uri)))))
-                        (when (and db-name (not (re-matches #"[A-Za-z0-9][A-Za-z0-9_-]{0,63}" db-name)))
-                          "--uri: the name of a local database is letters, digits, - and _, 64 at most")
+                        (when (and db-name (or (not (re-matches #"[A-Za-z0-9][A-Za-z0-9_-]{0,63}" db-name))
+                                          (re-find #"--\d+$" db-name)))
+                          "--uri: the name of a local database is letters, digits, - and _, 64 at most, without -- and a number at its end")
                         (when (and (= :local kind) (nil? (:storage-dir settings)))
                           "--storage-dir is needed with datomic:local://")
                         (when-not (contains? #{nil "yes" "no"} (value "--anywhere"))

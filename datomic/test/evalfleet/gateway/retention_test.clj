@@ -119,7 +119,10 @@
     (let [copy (local/successor settings (:store @state))]
       (schema/ensure! copy (schema/attributes nil))
       (is (.isDirectory half)))
-    (local/open settings)
+    (let [another (io/file (:storage-dir settings) "evalfleet" "test--eval")]
+      (.mkdirs another)
+      (local/open settings)
+      (is (.isDirectory another) "another database, whose name begins like this one's"))
     (is (not (.exists half)))
     (is (= #{"e"} (ids state)))))
 
