@@ -272,6 +272,8 @@ fn a_replay_keeps_to_its_rate(machine: &Machine) {
     const LETTERS: u32 = 9;
     /// How many times as long it is to take.
     const SLOWER: f64 = 4.0;
+    /// A rate is never exceeded; that it is reached, a machine that stands still for a moment may hide.
+    const TRIES: u32 = 3;
     let replayed = |rate: Option<f64>| {
         let batch = format!("rate-{}", JobId::fresh());
         let document = format!(r#"{{"kind": "command", "argv": ["true"], "batch": "{batch}"}}"#);
@@ -293,7 +295,14 @@ fn a_replay_keeps_to_its_rate(machine: &Machine) {
     };
     let unrated = replayed(None);
     // The first goes at once.
-    let rated = replayed(Some(f64::from(LETTERS - 1) / (SLOWER * unrated)));
-    assert!(rated >= SLOWER * unrated * 0.9, "{rated} s with a rate, {unrated} s without");
-    assert!(rated <= SLOWER * unrated * 3.0, "{rated} s with a rate, {unrated} s without");
+    let rate = f64::from(LETTERS - 1) / (SLOWER * unrated);
+    let mut fastest = f64::INFINITY;
+    for _ in 0..TRIES {
+        fastest = fastest.min(replayed(Some(rate)));
+        assert!(fastest >= SLOWER * unrated * 0.9, "{fastest} s with a rate, {unrated} s without");
+        if fastest <= SLOWER * unrated * 3.0 {
+            return;
+        }
+    }
+    panic!("{fastest} s with a rate, {unrated} s without");
 }
