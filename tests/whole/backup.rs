@@ -5,10 +5,12 @@ use super::Test;
 use evalfleet_tests::machine::{Machine, wait_until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("backup::one_is_taken_and_restored_on_an_empty_machine", one_is_taken_and_restored_on_an_empty_machine),
     ("backup::a_damaged_one_is_found_out", a_damaged_one_is_found_out),
+    ("backup::whoever_is_killed_at_one_leaves_none", whoever_is_killed_at_one_leaves_none),
 ];
 
 /// The schedule's own minutes have to pass.
@@ -84,6 +86,39 @@ fn a_damaged_one_is_found_out(machine: &Machine) {
     verify().expect(3).says(&["damaged"]);
     std::fs::write(blob, document).expect("it can be written");
     verify().expect(0);
+}
+
+/// Backups are whole or not there, whoever dies while they are taken.
+fn whoever_is_killed_at_one_leaves_none(machine: &Machine) {
+    const KILLS: usize = 6;
+    for nth in 0..KILLS {
+        let gateway = machine.pid("gateway");
+        let mut taking = machine.start(&["backup", "now"], false);
+        std::thread::sleep(Duration::from_millis(fastrand::u64(0..400)));
+        if nth % 2 == 0 {
+            machine.kill("gateway");
+            let _ = taking.wait();
+            machine.wait_for_successor("gateway", gateway);
+        } else {
+            let _ = taking.kill();
+            let _ = taking.wait();
+        }
+        wait_until("the history is open", || {
+            machine.evalfleet(&["query", "--json", "[:find (count ?e) :where [?e :evaluation/id]]"]).code == 0
+        });
+        // Names are seconds.
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    let name = take(machine);
+    let shown = |name: &str| machine.evalfleet(&["backup", "verify", name]);
+    for backup in machine.evalfleet(&["backup", "list", "--json"]).expect(0).out.lines() {
+        let backup: Value = serde_json::from_str(backup).expect("a document");
+        shown(backup["name"].as_str().expect("a name")).expect(0);
+    }
+    let left = std::fs::read_dir(shelf(machine)).expect("a folder");
+    let names: Vec<_> = left.map(|entry| entry.expect("an entry").file_name()).collect();
+    assert!(names.iter().any(|it| *it == *name), "{names:?}");
+    assert!(!names.iter().any(|name| name.to_string_lossy().ends_with(".partial")), "{names:?}");
 }
 
 /// Every minute, on a machine of its own that has a history and nothing else.

@@ -13,12 +13,13 @@ use evalfleet_proto::ids::{JobId, Lane};
 use evalfleet_proto::status::Status;
 use evalfleet_proto::submission::Submission;
 use evalfleet_proto::{topology, wire};
-use evalfleet_tests::machine::{Answer, Machine, programs, signal, wait_until};
+use evalfleet_tests::machine::{Answer, Machine, programs, repository, signal, wait_until};
 use evalfleet_tests::part::{Part, Start};
 use evalfleet_tests::rabbit::{Broker, in_time};
 use futures::{StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
 use std::time::Duration;
 
@@ -32,8 +33,13 @@ pub(crate) const ON_NODE: &[(&str, OnNode)] = &[
 pub(crate) const ALL: &[(&str, Test)] =
     &[("pressure::results_wait_for_a_slow_datomic", results_wait_for_a_slow_datomic)];
 
-pub(crate) const ALONE: &[(&str, fn())] =
-    &[("pressure::results_wait_for_room_on_the_disk", results_wait_for_room_on_the_disk)];
+pub(crate) const ALONE: &[(&str, fn())] = &[
+    ("pressure::results_wait_for_room_on_the_disk", results_wait_for_room_on_the_disk),
+    (
+        "pressure::a_full_disk_stops_the_history_and_breaks_nothing",
+        a_full_disk_stops_the_history_and_breaks_nothing,
+    ),
+];
 
 /// How long one looks whether something waits that has no reason to go on.
 const LOOK: Duration = Duration::from_secs(6);
@@ -279,4 +285,55 @@ fn results_wait_for_room_on_the_disk() {
     wait_until("all are recorded", || recorded(&machine, &batch).0 == 30);
     assert_eq!(recorded(&machine, &batch).1, 30, "some are recorded twice");
     assert!(recorder.up_for().is_some(), "it ended: {}", said());
+}
+
+/// The gateway in a mount namespace of its own, where its database and its backups have disks of their own.
+const ON_SMALL_DISKS: &str = r#"#!/bin/sh
+exec unshare --user --map-root-user --mount sh -euc '
+    mount -t tmpfs -o size=128m tmpfs "$0"; mount -t tmpfs -o size=32m tmpfs "$1"; shift; exec "$@"
+' STORE BACKUPS SCRIPT "$@"
+"#;
+
+fn a_full_disk_stops_the_history_and_breaks_nothing() {
+    let machine = Machine::new();
+    let (store, backups) = (machine.state().join("datomic"), machine.state().join("backups"));
+    let script = machine.state().join("gateway.sh");
+    let text = [("STORE", &store), ("BACKUPS", &backups), ("SCRIPT", &repository().join("datomic/run.sh"))]
+        .into_iter()
+        .fold(ON_SMALL_DISKS.to_owned(), |text, (word, path)| {
+            text.replace(word, &path.display().to_string())
+        });
+    for dir in [&store, &backups] {
+        std::fs::create_dir_all(dir).expect("made");
+    }
+    std::fs::write(&script, text).expect("it can be written");
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o700)).expect("it is ours");
+    let machine = machine.with("EVALFLEET_GATEWAY", &script.display().to_string());
+    machine.evalfleet(&["up", "--detach", "--only", "broker,gateway,recorder,api"]).expect(0);
+    let gateway = machine.pid("gateway");
+    let (before, during) = (format!("before-{}", JobId::fresh()), format!("during-{}", JobId::fresh()));
+    report(&machine, &before, 5, 100);
+    wait_until("there is room", || recorded(&machine, &before).0 == 5);
+
+    // Somebody else fills the disk, as far as what stays free.
+    let inside = format!("/proc/{gateway}/root{}", store.display());
+    let filler = std::path::Path::new(&inside).join("filler");
+    std::fs::write(&filler, vec![0; 100 << 20]).expect("it has room");
+    report(&machine, &during, 30, 100);
+    let log = machine.state().join("logs/recorder.log");
+    wait_until("the recorder says that it waits, and for what", || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        said.lines().any(|line| line.contains("waiting for the store") && line.contains("is full"))
+    });
+    assert_eq!(recorded(&machine, &during).0, 0, "there was no room for them");
+    assert_eq!(recorded(&machine, &before), (5, 5), "what is there can be asked for");
+    // A backup has no room either, and leaves nothing behind.
+    machine.evalfleet(&["backup", "now"]).expect(69).says(&["is full", &backups.display().to_string()]);
+    let left = std::fs::read_dir(format!("/proc/{gateway}/root{}", backups.display())).expect("a folder");
+    assert_eq!(left.count(), 0);
+
+    std::fs::remove_file(&filler).expect("it is ours");
+    wait_until("all are recorded", || recorded(&machine, &during).0 == 30);
+    assert_eq!(recorded(&machine, &during).1, 30, "some are recorded twice");
+    assert_eq!(machine.pid("gateway"), gateway, "it was started anew");
 }

@@ -34,8 +34,12 @@ pub struct Health {
     pub note: Option<String>,
     /// While opening: what it does now.
     pub step: Option<String>,
-    /// While Datomic Local opens: the size of its log. It replays what came since it last opened.
+    /// While Datomic Local opens: the size of its log, which it replays.
     pub log_bytes: Option<u64>,
+    /// For how long it has been at that.
+    pub elapsed: Option<Duration>,
+    /// How long that will take in all, by how long it took last time.
+    pub expected: Option<Duration>,
     /// Why the store does not open, as of the last try.
     pub last_error: Option<String>,
 }
@@ -177,6 +181,8 @@ pub(crate) fn health(value: &Value) -> Read<Health> {
         note: value.get("note").and_then(text),
         step: value.get("step").and_then(name),
         log_bytes: value.get("log-bytes").and_then(whole),
+        elapsed: value.get("elapsed-ms").and_then(whole).map(Duration::from_millis),
+        expected: value.get("expected-ms").and_then(whole).map(Duration::from_millis),
         last_error: value.get("last-error").and_then(text),
     })
 }

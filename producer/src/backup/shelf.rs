@@ -7,9 +7,15 @@ use evalfleet_datomic::Client;
 use evalfleet_proto::Timestamp;
 use evalfleet_service::settings::Settings;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The contents that facts point to, by hash, for all backups.
 const BLOBS: &str = "blobs";
+/// A copy that has no manifest for so long will not get one: whoever took it was ended on the way.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A backup's name: when it was taken.
+const NAME: &str = "%Y%m%dT%H%M%SZ";
 
 /// A folder of backups.
 #[derive(Debug, Clone)]
@@ -25,7 +31,7 @@ pub async fn take(settings: &Settings, store: &Client) -> Result<Manifest, Error
     let shelf = Shelf::of(settings);
     std::fs::create_dir_all(&shelf.dir).map_err(file("making", &shelf.dir))?;
     let taken = Timestamp::now();
-    let name = taken.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let name = taken.strftime(NAME).to_string();
     let uri = store.health().await?.uri;
     let copied = store.back_up(&name).await?;
     // After the facts: whatever they point to was there before them.
@@ -46,6 +52,7 @@ pub async fn take(settings: &Settings, store: &Client) -> Result<Manifest, Error
     manifest.checked = Some(checked);
     shelf.write(&manifest)?;
     shelf.rotate(settings.datomic.backups_max)?;
+    shelf.sweep()?;
     Ok(manifest)
 }
 
@@ -127,6 +134,33 @@ impl Shelf {
         }
         Ok(())
     }
+
+    /// Removes what somebody left who was ended in the middle.
+    fn sweep(&self) -> Result<(), Error> {
+        let entries = std::fs::read_dir(&self.dir).map_err(file("reading", &self.dir))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_abandoned(path)) {
+            std::fs::remove_dir_all(&path).map_err(file("removing", &path))?;
+            tracing::info!(path = %path.display(), "an unfinished backup is gone");
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is of the form of [`NAME`].
+fn is_name(name: &str) -> bool {
+    let fits = |(at, byte): (usize, u8)| match at {
+        8 => byte == b'T',
+        15 => byte == b'Z',
+        _ => byte.is_ascii_digit(),
+    };
+    name.len() == 16 && name.bytes().enumerate().all(fits)
+}
+
+/// Whether a folder looks like a backup that somebody began long ago and never finished.
+fn is_abandoned(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let age = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+    is_name(name) && !path.join(MANIFEST).exists() && age.is_some_and(|age| age > ABANDONED_AFTER)
 }
 
 /// Copies the files of a tree that are not in the other.
@@ -156,6 +190,7 @@ pub(super) fn copy_new(from: &Path, to: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
     use evalfleet_proto::ids::Sha256;
+    use std::time::SystemTime;
 
     fn manifest(name: &str, checked: bool) -> Manifest {
         let checked = checked.then(|| Checked {
@@ -191,6 +226,35 @@ mod tests {
         shelf.rotate(1).unwrap();
         assert_eq!(names(), ["6", "5", "4"]);
         assert!(matches!(shelf.find("3"), Err(Error::Missing { .. })));
+    }
+
+    #[test]
+    fn what_was_left_in_the_middle_goes_after_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf { dir: dir.path().to_owned() };
+        let whole = Timestamp::UNIX_EPOCH.strftime(NAME).to_string();
+        let put = |name: &str, days: u32| {
+            std::fs::create_dir(shelf.path(name)).unwrap();
+            if name == whole {
+                shelf.write(&manifest(name, false)).unwrap();
+            }
+            let folder = std::fs::File::open(shelf.path(name)).unwrap();
+            folder.set_modified(SystemTime::now() - days * ABANDONED_AFTER).unwrap();
+        };
+        for (name, days) in [
+            (whole.as_str(), 9),
+            ("20260102T030405Z", 2),
+            ("20260102T030406Z", 0),
+            ("20260102T0304050", 2),
+            (BLOBS, 2),
+        ] {
+            put(name, days);
+        }
+        shelf.sweep().unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [whole.as_str(), "20260102T0304050", "20260102T030406Z", BLOBS]);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use super::process::Process;
 use evalfleet_broker::{Options, Session};
-use evalfleet_datomic::{Client, Status};
+use evalfleet_datomic::{Client, Health, Status};
 use evalfleet_proto::topology::Topology;
 use evalfleet_service::settings;
 use serde::Deserialize;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// How one knows that a part is ready.
@@ -46,6 +46,10 @@ const SETTLE: Duration = Duration::from_secs(6);
 const TRY: Duration = Duration::from_secs(10);
 /// The wait between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The longest that a history may take to open.
+const OPENING_MAX: Duration = Duration::from_secs(6 * 60 * 60);
+/// How often one hears how far a history is that takes long to open.
+const TELL: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Ready {
@@ -67,9 +71,23 @@ impl Probe {
         }
     }
 
-    /// Waits until the process `pid` is ready.
-    pub(super) async fn until_ready(&self, pid: i32) {
-        while timeout(TRY, self.is_ready(pid)).await != Ok(true) {
+    /// Waits until the process `pid` is ready; false when it is late. A gateway whose store opens is not late: a
+    /// long history takes long.
+    pub(super) async fn until_ready(&self, pid: i32, within: Duration) -> bool {
+        let (begun, mut sign, mut told) = (Instant::now(), Instant::now(), Instant::now());
+        loop {
+            match timeout(TRY, self.look(pid)).await {
+                Ok(Seen::Ready) => break,
+                Ok(Seen::Opening(health)) if begun.elapsed() < OPENING_MAX => {
+                    sign = Instant::now();
+                    if told.elapsed() > TELL {
+                        told = Instant::now();
+                        tell_progress(&health);
+                    }
+                }
+                Ok(Seen::Opening(_) | Seen::Nothing) | Err(_) if sign.elapsed() > within => return false,
+                Ok(Seen::Opening(_) | Seen::Nothing) | Err(_) => {}
+            }
             tokio::time::sleep(PAUSE).await;
         }
         if let Self::Broker(_, first) = self
@@ -83,20 +101,46 @@ impl Probe {
                 tracing::warn!(%error, "the broker will begin anew at its next start");
             }
         }
+        true
     }
 
-    async fn is_ready(&self, pid: i32) -> bool {
-        match self {
+    async fn look(&self, pid: i32) -> Seen {
+        let ready = match self {
             Self::Port(port) => answers(*port).await,
             Self::Broker(settings, _) => broker(settings).await,
             Self::Http(url) => http(url).await,
-            Self::Gateway(client) => client.health().await.is_ok_and(|health| health.status == Status::Ready),
+            Self::Gateway(client) => return gateway(client).await,
             Self::File(path) => {
                 let text = std::fs::read_to_string(path).unwrap_or_default();
                 serde_json::from_str::<Ready>(&text).is_ok_and(|ready| ready.pid == pid)
             }
-        }
+        };
+        if ready { Seen::Ready } else { Seen::Nothing }
     }
+}
+
+/// What one look at a part shows.
+enum Seen {
+    Ready,
+    /// It is well, and not ready yet.
+    Opening(Box<Health>),
+    Nothing,
+}
+
+async fn gateway(client: &Client) -> Seen {
+    match client.health().await {
+        Ok(health) if health.status == Status::Ready => Seen::Ready,
+        Ok(health) if health.status == Status::Opening && health.last_error.is_none() => {
+            Seen::Opening(Box::new(health))
+        }
+        Ok(_) | Err(_) => Seen::Nothing,
+    }
+}
+
+fn tell_progress(health: &Health) {
+    let (Some(bytes), Some(elapsed)) = (health.log_bytes, health.elapsed) else { return };
+    let of = health.expected.map_or(String::new(), |expected| format!(" of some {} s", expected.as_secs()));
+    tracing::info!("opening the history, a log of {} MiB: {} s{of}", bytes >> 20, elapsed.as_secs());
 }
 
 async fn answers(port: u16) -> bool {

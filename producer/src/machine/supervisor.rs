@@ -230,8 +230,8 @@ impl Supervisor {
         let (part, tell) = (self.kept[index].part.clone(), self.tell.clone());
         tokio::spawn(async move {
             // Of a process that ended, the probe runs on until its limit and is then not listened to.
-            let ready = tokio::time::timeout(part.ready_within, part.probe.until_ready(pid)).await;
-            let event = if ready.is_ok() { Event::Ready(pid) } else { Event::Late(pid) };
+            let ready = part.probe.until_ready(pid, part.ready_within).await;
+            let event = if ready { Event::Ready(pid) } else { Event::Late(pid) };
             let _ = tell.send((index, event)).await;
         });
     }

@@ -7,14 +7,13 @@
             [evalfleet.gateway.opening :as opening]
             [evalfleet.gateway.question :as question]
             [evalfleet.gateway.readers :as readers]
-            [evalfleet.gateway.retention :as retention])
-  (:import (java.util.concurrent Semaphore)))
+            [evalfleet.gateway.retention :as retention]
+            [evalfleet.gateway.writers :as writers]))
 
 (def version "0.1.0")
 
 (def ^:private batch-bytes-max (* 16 1024 1024))
 (def ^:private question-bytes-max (* 256 1024))
-(def ^:private writers-max 24)
 (def ^:private writer-wait-ms 10000)
 
 (defn- ready-store [state]
@@ -27,7 +26,7 @@
 
 (defn routes [state]
   (let [reading (readers/make)
-        writing (Semaphore. writers-max true)
+        writing (writers/make)
         write {:method "POST" :body-max batch-bytes-max
                :permits writing :wait-ms writer-wait-ms
                :handler #(batch/write! (ready-store state) %)}
@@ -39,9 +38,9 @@
     {"/health" {:method "GET" :handler (fn [_] (opening/health state version))}
      "/transact" write
      "/backup" {:method "POST" :body-max question-bytes-max
-                :handler #(backup/take! (:settings @state) (ready-store state) writing writers-max %)}
+                :handler #(backup/take! (:settings @state) (ready-store state) writing %)}
      "/retain" {:method "POST" :body-max question-bytes-max
-                :handler #(retention/begin! state (ready-store state) writing writers-max %)}
+                :handler #(retention/begin! state (ready-store state) writing %)}
      "/retention" {:method "GET" :handler (fn [_] (retention/status state))}
      "/query" (read question/ask)
      "/pull" (read question/pull)

@@ -3,16 +3,15 @@
   published by a rename, so that what bears a backup's name is whole; whether it can be opened is for
   the caller to see."
   (:require [clojure.java.io :as io]
+            [clojure.string :as str]
             [evalfleet.gateway.fault :refer [fault]]
             [evalfleet.gateway.files :as files]
-            [evalfleet.gateway.store :as store])
+            [evalfleet.gateway.store :as store]
+            [evalfleet.gateway.writers :as writers])
   (:import (java.io File IOException)
-           (java.nio.file CopyOption Files StandardCopyOption)
-           (java.util.concurrent Semaphore TimeUnit)))
+           (java.nio.file CopyOption Files StandardCopyOption)))
 
-(def ^:private quiet-wait-ms
-  "For transactions that run to end."
-  60000)
+(def ^:private partial-suffix ".partial")
 
 (def ^:private name-form #"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
@@ -47,25 +46,33 @@
       (throw (fault :bad-request (str "there is a backup " backup-name " already"))))
     target))
 
+(defn- sweep!
+  "Removes what the interrupted left. Whoever calls it is the only one who takes a backup."
+  [backup-dir]
+  (doseq [^File left (.listFiles (io/file backup-dir))
+          :when (and (.isDirectory left) (str/ends-with? (.getName left) partial-suffix))]
+    (files/delete-tree left)))
+
 (defn take!
-  "Answers {:basis-t :files :bytes}. Holds every place of the `permits`, so that nothing is written meanwhile;
-  callers that write wait, and hear `busy` when that takes long."
-  [{:keys [storage-dir backup-dir db-name] :as settings} opened ^Semaphore permits places {backup-name :name}]
+  "Answers {:basis-t :files :bytes}. Nobody writes meanwhile."
+  [{:keys [storage-dir backup-dir db-name] :as settings} opened places {backup-name :name}]
   (let [^File target (checked settings backup-name)
-        partial (io/file backup-dir (str backup-name ".partial"))]
-    (when-not (.tryAcquire permits places quiet-wait-ms TimeUnit/MILLISECONDS)
-      (throw (fault :busy "transactions did not end within a minute: try again shortly")))
-    (try
-      (files/delete-tree partial)
-      ;; The files may bear another name since retention was last at work; a backup's do not.
-      (let [counts (copy-tree! (io/file storage-dir "evalfleet" (:db-name opened))
-                               (io/file partial "evalfleet" db-name))
-            basis (store/basis-t opened)]
-        (files/sync! (io/file partial "evalfleet"))
-        (files/sync! partial)
-        (files/move! partial target)
-        (assoc counts :basis-t basis))
-      (catch IOException e
-        (files/delete-tree partial)
-        (throw (fault :refused (str "the store cannot be copied to " backup-dir ": " (.getMessage e)) e)))
-      (finally (.release permits places)))))
+        partial (io/file backup-dir (str backup-name partial-suffix))
+        ;; The files may bear another name since retention was last at work; a backup's do not.
+        source (io/file storage-dir "evalfleet" (:db-name opened))]
+    (.mkdirs (io/file backup-dir))
+    (writers/still
+     places
+     (fn []
+       (try
+         (sweep! backup-dir)
+         (files/room! backup-dir (files/size source))
+         (let [counts (copy-tree! source (io/file partial "evalfleet" db-name))
+               basis (store/basis-t opened)]
+           (files/sync! (io/file partial "evalfleet"))
+           (files/sync! partial)
+           (files/move! partial target)
+           (assoc counts :basis-t basis))
+         (catch IOException e
+           (files/delete-tree partial)
+           (throw (fault :refused (str "the store cannot be copied to " backup-dir ": " (.getMessage e)) e))))))))

@@ -61,7 +61,7 @@
   [^Throwable t]
   (let [chain (causes t)]
     (cond
-      (fault? t) t
+      (some fault? chain) (first (filter fault? chain))
       (timeout? chain) (fault :timed-out "the query was stopped at its time limit: put the most selective clause first, or raise :timeout-ms" t)
       (out-of-memory? chain) (fault :too-large "the query needs more memory than the gateway has: its clauses may multiply without a shared variable" t)
       :else (fault :bad-query (innermost chain) t))))

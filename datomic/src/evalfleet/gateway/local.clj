@@ -9,10 +9,14 @@
   (:require [clojure.java.io :as io]
             [clojure.string :as str]
             [datomic.client.api :as d]
+            [datomic.core.datalog]
             [datomic.local :as dl]
             [evalfleet.gateway.files :as files]
+            [evalfleet.gateway.heap :as heap]
             [evalfleet.gateway.store :as store])
   (:import (java.io File Writer)))
+
+(heap/guard! #'datomic.core.datalog/maybe-cancel)
 
 (def ^:private system "evalfleet")
 
@@ -46,18 +50,19 @@
     (when-not (or (empty? found) (and (contains? found :db/id) (nil? (:db/id found))))
       found)))
 
-(defrecord Local [client conn db-name uri]  ; db-name: that of the files
+(defrecord Local [client conn db-name uri storage-dir]  ; db-name: that of the files
   store/Store
   (facts [_] {:driver :local :uri uri :durable true :note nil})
   (basis-t [_] (:t (d/db conn)))
   (database [_ view] (narrowed conn (d/db conn) view))
-  ;; Local ignores :timeout; the caller stops waiting, the query ends when it ends.
+  ;; The client API's own :timeout does nothing in Local. The engine beneath it takes one as a clause.
   (query [_ query args {:keys [rows-max timeout-ms]}]
     (d/q (cond-> {:query query :args (vec args)}
            rows-max (assoc :limit rows-max)
-           timeout-ms (assoc :timeout timeout-ms))))
+           timeout-ms (assoc-in [:query :timeout] [timeout-ms]))))
   (pull [_ db pattern entity] (pull-or-nil db pattern entity))
   (transact! [_ tx-data]
+    (files/room! storage-dir 0)
     ;; Local indexes every attribute and does not know :db/index.
     (let [tx-data (mapv #(if (map? %) (dissoc % :db/index) %) tx-data)
           {:keys [db-after tx-data tempids]} (d/transact conn {:tx-data tx-data})]
@@ -66,15 +71,6 @@
     (mapv (fn [{:keys [t data]}] {:t t :datoms (mapv row data)})
           (d/tx-range conn {:start start :limit limit})))
   (close [_] nil))
-
-(defn- pointer ^File [{:keys [storage-dir db-name]}]
-  (io/file storage-dir (str db-name ".current")))
-
-(defn- current
-  "The name of the files that are the database."
-  [{:keys [db-name] :as settings}]
-  (let [file (pointer settings)]
-    (if (.isFile file) (str/trim (slurp file :encoding "UTF-8")) db-name)))
 
 (defn folder
   "Where a database's files are."
@@ -87,7 +83,7 @@
     (binding [*out* nowhere *err* nowhere]
       (let [client (d/client {:server-type :datomic-local :storage-dir storage-dir :system system})]
         (d/create-database client {:db-name named})
-        (->Local client (d/connect client {:db-name named}) named uri)))))
+        (->Local client (d/connect client {:db-name named}) named uri storage-dir)))))
 
 (defn- ours?
   "Whether files of that name are this database's, and not another's whose name begins like its own."
@@ -108,7 +104,7 @@
   "Opens the database, creating it if there is none. What was written since it was last opened is
   replayed and indexed (15 000 datoms a second); after that, opening takes moments."
   [settings]
-  (let [opened (connected settings (current settings))]
+  (let [opened (connected settings (files/current settings))]
     (sweep! settings (:db-name opened))
     opened))
 
@@ -127,7 +123,7 @@
     (run! files/sync! (.listFiles files))
     (files/sync! files)
     (files/sync! (folder settings "")))
-  (files/write-atomically! (pointer settings) (:db-name opened)))
+  (files/write-atomically! (files/pointer settings) (:db-name opened)))
 
 (defn remove!
   "Closes a database that nobody needs any more, and removes its files."

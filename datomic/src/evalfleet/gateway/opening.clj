@@ -8,13 +8,16 @@
   The socket answers meanwhile. Drivers are loaded here and not before: each takes seconds, and only
   the one that the URI asks for is wanted."
   (:require [clojure.java.io :as io]
+            [clojure.edn :as edn]
             [clojure.string :as str]
+            [evalfleet.gateway.files :as files]
             [evalfleet.gateway.log :as log]
             [evalfleet.gateway.schema :as schema]
             [evalfleet.gateway.store :as store])
   (:import (java.lang.management ManagementFactory)))
 
 (def ^:private retry-ms 5000)
+(def ^:private tell-every-ms 10000)
 
 (defn uptime-ms [] (.getUptime (ManagementFactory/getRuntimeMXBean)))
 
@@ -24,18 +27,58 @@
   (atom {:status :opening :settings settings :step :starting :attempt 1}))
 
 (defn- log-bytes
-  "Size of Local's log. It replays what was written since it last opened, and tells no more of it."
-  [{:keys [driver storage-dir db-name]}]
-  (when (= :local driver)
-    (.length (io/file storage-dir "evalfleet" db-name "db.log"))))
+  "Size of Local's log. It replays and indexes it, and tells no more of it."
+  [{:keys [storage-dir] :as settings}]
+  (.length (io/file storage-dir "evalfleet" (files/current settings) "db.log")))
+
+(defn- note [{:keys [storage-dir db-name]}] (io/file storage-dir (str db-name ".opened")))
+
+(defn- expected-ms
+  "How long opening will take, by how long a log of its size took last time; nil the first time."
+  [settings]
+  (let [bytes (log-bytes settings)
+        last-time (try (edn/read-string (slurp (note settings))) (catch Exception _ nil))
+        {last-bytes :log-bytes ms :ms} (when (map? last-time) last-time)]
+    (when (and (pos-int? last-bytes) (pos-int? ms))
+      (quot (* ms bytes) last-bytes))))
+
+(defn- note-opened! [settings ms]
+  (try
+    (files/write-atomically! (note settings) (pr-str {:log-bytes (log-bytes settings) :ms (max 1 ms)}))
+    ;; It is there for an estimate alone.
+    (catch java.io.IOException e (log/warn "how long opening took is not noted: " (.getMessage e)))))
+
+(defn- progress [{:keys [settings opening-since expected]}]
+  (when (and opening-since (= :local (:driver settings)))
+    (cond-> {:log-bytes (log-bytes settings) :elapsed-ms (- (uptime-ms) opening-since)}
+      expected (assoc :expected-ms expected))))
+
+(defn- tell-progress
+  "Says every few seconds how far opening is, until it is over."
+  [state]
+  (doto (Thread. #(loop []
+                    (Thread/sleep (long tell-every-ms))
+                    (when (= :opening (:status @state))
+                      (when-let [{:keys [log-bytes elapsed-ms expected-ms]} (progress @state)]
+                        (log/info "opening the store, a log of " (quot log-bytes 1048576) " MiB: "
+                                  (quot elapsed-ms 1000) " s"
+                                  (when expected-ms (str " of some " (quot expected-ms 1000)))))
+                      (recur)))
+                "opening-progress")
+    (.setDaemon true)
+    (.start)))
 
 (defn- open-once [state {:keys [driver] :as settings}]
   (swap! state assoc :step :loading-driver)
   (let [open (requiring-resolve (case driver
                                   :local 'evalfleet.gateway.local/open
                                   :peer 'evalfleet.gateway.peer/open))
-        _ (swap! state assoc :step :opening-store)
+        local? (= :local driver)
+        begun (uptime-ms)
+        _ (swap! state assoc :step :opening-store :opening-since begun
+                 :expected (when local? (expected-ms settings)))
         opened (open settings)]
+    (when local? (note-opened! settings (- (uptime-ms) begun)))
     (swap! state assoc :step :schema)
     (let [wanted (schema/attributes (:schema-file settings))]
       (schema/ensure! opened wanted)
@@ -49,6 +92,7 @@
   "Opens the store, however long it takes. Meant for a thread of its own."
   [state]
   (let [{:keys [settings]} @state]
+    (tell-progress state)
     (loop [attempt 1]
       (swap! state assoc :attempt attempt)
       (let [outcome (try
@@ -82,4 +126,4 @@
                     {:basis-t (store/basis-t opened) :attributes attributes :ready-after-ms ready-ms})
       (cond-> (assoc always :driver (:driver settings) :uri (:shown-uri settings) :step step :attempt attempt)
         last-error (assoc :last-error last-error)
-        (= :local (:driver settings)) (assoc :log-bytes (log-bytes settings))))))
+        :always (merge (progress @state))))))

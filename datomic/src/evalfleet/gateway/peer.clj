@@ -3,10 +3,14 @@
   `datomic:sql://` through a transactor."
   (:require [clojure.string :as str]
             [datomic.api :as d]
+            [datomic.datalog]
             [evalfleet.gateway.fault :refer [fault]]
+            [evalfleet.gateway.heap :as heap]
             [evalfleet.gateway.store :as store])
   (:import (java.util.concurrent ExecutionException)
            (datomic Datom)))
+
+(heap/guard! #'datomic.datalog/maybe-cancel)
 
 (def ^:private transact-timeout-ms 60000)
 

@@ -1,9 +1,10 @@
 (ns evalfleet.gateway.readers
-  "Threads for reading. A query holds one of a few places until it truly ends, while its caller waits
-  no longer than the time limit: Datomic Local cannot be stopped, neither by :timeout, which it
-  ignores, nor by an interrupt, which would break its log. When every place is held, callers hear
-  `busy`, and writing goes on."
-  (:require [evalfleet.gateway.fault :refer [fault]])
+  "Threads for reading. A query holds one of a few places until it truly ends. Its engine stops it at the
+  time limit, or when the heap does (`evalfleet.gateway.heap`). Should it be where the engine does not
+  look, its caller waits no longer: never interrupt it, for that would break Local's log. When every place
+  is held, callers hear `busy`, and writing goes on."
+  (:require [evalfleet.gateway.fault :as fault :refer [fault]]
+            [evalfleet.gateway.heap :as heap])
   (:import (java.util.concurrent ExecutionException ExecutorService Executors Future Semaphore
                                  ThreadFactory TimeUnit TimeoutException)))
 
@@ -11,7 +12,7 @@
 (def ^:private wait-for-place-ms 5000)
 
 (def ^:private grace-ms
-  "A driver that stops a query at its limit is given this to say so itself."
+  "The engine, which stops a query at its limit, is given this to say so itself."
   1000)
 
 (defn make []
@@ -28,7 +29,12 @@
   [{:keys [^Semaphore places ^ExecutorService threads]} timeout-ms f]
   (when-not (.tryAcquire places wait-for-place-ms TimeUnit/MILLISECONDS)
     (throw (fault :busy (str places-max " queries are running, as many as the gateway takes: try again shortly"))))
-  (let [task ^Callable (fn [] (try (f) (finally (.release places))))
+  (let [task ^Callable (fn []
+                         (try (f)
+                              (catch Throwable t
+                                (when (= :too-large (fault/kind t)) (heap/collect!))
+                                (throw t))
+                              (finally (.release places))))
         ^Future running (.submit threads task)]
     (try
       (.get running (+ timeout-ms grace-ms) TimeUnit/MILLISECONDS)

@@ -11,11 +11,12 @@
   An entity stays when it was last written to at or after the cut, when something that stays refers to it,
   or when it is a dead letter that still waits. It stays whole, with all that was ever said of it."
   (:require [evalfleet.gateway.fault :as fault :refer [fault]]
+            [evalfleet.gateway.files :as files]
             [evalfleet.gateway.local :as local]
             [evalfleet.gateway.log :as log]
-            [evalfleet.gateway.store :as store])
-  (:import (java.util ArrayDeque Date HashMap HashSet)
-           (java.util.concurrent Semaphore TimeUnit)))
+            [evalfleet.gateway.store :as store]
+            [evalfleet.gateway.writers :as writers])
+  (:import (java.util ArrayDeque Date HashMap HashSet)))
 
 (def ^:private at-once
   "Transactions read at a time."
@@ -24,8 +25,6 @@
 (def ^:private behind-max
   "Writers wait from when no more than so many transactions are to be copied."
   32)
-
-(def ^:private quiet-wait-ms 60000)
 
 (def ^:private lasting-ms
   "How long the old database stands after the swap, for questions that still read it."
@@ -179,13 +178,6 @@
       (do (copy-range! course start end)
           (recur course (inc end))))))
 
-(defn- still
-  "Runs `f` while nobody writes."
-  [^Semaphore permits places f]
-  (when-not (.tryAcquire permits places quiet-wait-ms TimeUnit/MILLISECONDS)
-    (throw (fault :busy "transactions did not end within a minute: try again shortly")))
-  (try (f) (finally (.release permits places))))
-
 (defn- plan
   "What would stay and what would go."
   [source before tell]
@@ -208,20 +200,21 @@
               :entities (gone (set (keys touched)) stays)
               :of (.size ^HashMap touched)}}))
 
-(defn- carry-out! [settings state permits places course]
+(defn- carry-out! [settings state places course]
   (let [{:keys [source report]} course
         target (local/successor settings source)
         course (assoc course :target target)]
     (try
       (let [start (catch-up! course 0)]
-        (still permits places
-               (fn []
-                 (copy-range! course start (store/basis-t source))
-                 (store/transact! target [[:db/add "datomic.tx" :retention/before (:before report)]
-                                          [:db/add "datomic.tx" :retention/evaluations (:evaluations report)]
-                                          [:db/add "datomic.tx" :retention/letters (:letters report)]])
-                 (local/install! settings target)
-                 (swap! state assoc :store target))))
+        (writers/still
+         places
+         (fn []
+           (copy-range! course start (store/basis-t source))
+           (store/transact! target [[:db/add "datomic.tx" :retention/before (:before report)]
+                                    [:db/add "datomic.tx" :retention/evaluations (:evaluations report)]
+                                    [:db/add "datomic.tx" :retention/letters (:letters report)]])
+           (local/install! settings target)
+           (swap! state assoc :store target))))
       (catch Throwable t
         (local/remove! settings target)
         (throw t)))
@@ -244,7 +237,7 @@
   [state]
   (:retention @state {:status :none}))
 
-(defn- run [state opened permits places {:keys [before dry-run]}]
+(defn- run [state opened places {:keys [before dry-run]}]
   (let [{:keys [settings]} @state
         note #(swap! state update :retention merge %)
         of (store/basis-t opened)
@@ -256,7 +249,8 @@
           (note (assoc (:report course) :status :done :changed false))
           (do
             (enough-memory! (:share course))
-            (let [report (carry-out! settings state permits places course)]
+            (files/room! (:storage-dir settings) (files/size (local/folder settings (:db-name opened))))
+            (let [report (carry-out! settings state places course)]
               (log/info "retention: " (:evaluations report) " evaluations and " (:letters report)
                         " dead letters last written to before " (.toInstant ^Date before) " are gone")
               (note (assoc report :status :done :changed true))))))
@@ -268,7 +262,7 @@
 (defn begin!
   "Begins to let go what was last written to before `:before`, or with `:dry-run` to count it. One at a time;
   `status` tells how far it is."
-  [state opened permits places request]
+  [state opened places request]
   (checked (:settings @state) request)
   (let [mine (Object.)
         begun (swap! state update :retention
@@ -277,5 +271,5 @@
     (when-not (identical? mine (get-in begun [:retention :id]))
       (throw (fault :busy "one is at work already: see how far it is")))
     (swap! state update :retention dissoc :id)
-    (doto (Thread. #(run state opened permits places request) "retention") (.setDaemon true) (.start))
+    (doto (Thread. #(run state opened places request) "retention") (.setDaemon true) (.start))
     (status state)))

@@ -10,7 +10,8 @@
             [evalfleet.gateway.question :as question]
             [evalfleet.gateway.retention :as retention]
             [evalfleet.gateway.schema :as schema]
-            [evalfleet.gateway.store :as store])
+            [evalfleet.gateway.store :as store]
+            [evalfleet.gateway.writers :as writers])
   (:import (java.util.concurrent Semaphore)))
 
 (def ^:private cut #inst "2025-01-01")
@@ -31,7 +32,7 @@
   (set (apply ask state '[:find [?id ...] :where [_ :evaluation/id ?id]] more)))
 
 (defn- retain! [state permits & {:as more}]
-  (retention/begin! state (:store @state) permits 4 (merge {:before cut} more))
+  (retention/begin! state (:store @state) permits (merge {:before cut} more))
   (loop []
     (let [now (retention/status state)]
       (if (= :running (:status now)) (do (Thread/sleep 20) (recur)) now))))
@@ -45,7 +46,7 @@
   (write! state "b4" #inst "2025-09-01" (assoc (evaluation "new" 1.0 #inst "2025-09-01") :evaluation/batch [:evaluation/id "batch"])))
 
 (deftest the-oldest-goes-and-moments-stay
-  (let [state (fresh), permits (Semaphore. 4 true)]
+  (let [state (fresh), permits (writers/make)]
     (some-history state)
     (let [log #(:transactions (history/tx-range (:store @state) {:limit 100}))
           before (log)
@@ -80,7 +81,7 @@
           (is (= "test--2" (:db-name (:store @state)) (slurp (io/file (:storage-dir settings) "test.current")))))))))
 
 (deftest what-is-written-meanwhile-is-there
-  (let [state (fresh), permits (Semaphore. 4 true)]
+  (let [state (fresh), permits (writers/make)]
     (dotimes [i 300]
       (write! state (str "old" i) (java.util.Date. (long (+ 1.7e12 (* 1000 i)))) (evaluation (str "old" i) 1.0 #inst "2024-01-01")))
     (some-history (doto state))
@@ -88,9 +89,9 @@
           writer (future (loop [i 0]
                            (if @stop
                              i
-                             (do (.acquire permits)
+                             (do (.acquire ^Semaphore permits)
                                  (try (write! state (str "m" i) nil (evaluation (str "m" i) 1.0 #inst "2025-10-01"))
-                                      (finally (.release permits)))
+                                      (finally (.release ^Semaphore permits)))
                                  (recur (inc i))))))
           done (retain! state permits)
           _ (reset! stop true)
@@ -100,7 +101,7 @@
       (is (= (into #{"amended" "batch" "new"} (map #(str "m" %)) (range written)) (ids state))))))
 
 (deftest what-was-to-go-and-is-written-to-stays
-  (let [state (fresh), permits (Semaphore. 4 true)]
+  (let [state (fresh), permits (writers/make)]
     (some-history state)
     (let [before (ids state)]
       ;; Between the survey and the copy, as early as the copy can hear of it.
@@ -127,9 +128,9 @@
     (is (= #{"e"} (ids state)))))
 
 (deftest bad-requests
-  (let [state (fresh), permits (Semaphore. 4 true)
+  (let [state (fresh), permits (writers/make)
         kind-of (fn [f] (try (f) nil (catch Throwable t (fault/kind t))))]
     (is (= :bad-request (kind-of #(retain! state permits :before "yesterday"))))
     (is (= :bad-request (kind-of #(retain! state permits :before #inst "2999"))))
-    (is (= :refused (kind-of #(retention/begin! (atom {:settings {:driver :peer}}) nil permits 4 {:before cut}))))
+    (is (= :refused (kind-of #(retention/begin! (atom {:settings {:driver :peer}}) nil permits {:before cut}))))
     (is (= {:status :none} (retention/status state)))))

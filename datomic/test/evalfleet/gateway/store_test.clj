@@ -4,8 +4,10 @@
             [evalfleet.gateway.batch :as batch]
             [evalfleet.gateway.fault :as fault]
             [evalfleet.gateway.fixture :refer [each-driver evaluation]]
+            [evalfleet.gateway.heap :as heap]
             [evalfleet.gateway.history :as history]
             [evalfleet.gateway.question :as question]
+            [evalfleet.gateway.readers :as readers]
             [evalfleet.gateway.schema :as schema]
             [evalfleet.gateway.store :as store]))
 
@@ -82,6 +84,26 @@
        (is (= [5 false] ((juxt (comp count :rows) :truncated) (ask {:rows-max 5}))))
        (is (= :bad-request (kind-of #(ask {:rows-max 0}))))
        (is (= :bad-request (kind-of #(ask {:timeout-ms 1000000}))))))))
+
+(def ^:private multiplies
+  "Sixteen million million rows of two thousand evaluations."
+  '[:find ?w ?x ?y ?z
+    :where [?a :evaluation/id ?x] [?b :evaluation/id ?y] [?c :evaluation/id ?z] [?d :evaluation/id ?w]])
+
+(deftest a-query-that-does-not-end-is-stopped
+  (each-driver
+   (fn [opened]
+     (apply write! opened "b1" nil (for [i (range 2000)] {:evaluation/id (str "e" i)}))
+     (let [reading (readers/make)
+           ask (fn [query timeout-ms]
+                 (readers/run reading timeout-ms #(question/ask opened {:query query :timeout-ms timeout-ms})))]
+       ;; More of them than may run at once: each gives its place back.
+       (dotimes [_ 6]
+         (is (= :timed-out (kind-of #(ask multiplies 300)))))
+       ;; Filling the heap takes minutes: that each engine asks whether it is full is what is tried.
+       (with-redefs [heap/short? (constantly true)]
+         (is (= :too-large (kind-of #(ask multiplies 300000)))))
+       (is (= [[2000]] (:rows (ask '[:find (count ?e) :where [?e :evaluation/id]] 30000))))))))
 
 (deftest a-query-names-no-code
   (each-driver
