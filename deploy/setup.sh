@@ -44,6 +44,7 @@ look() {
     have ssh-keygen || want openssh-client "reaches into VMs of imported images"
     have setpriv || want util-linux "lets no image build outlive its maker"
     have xz || want xz-utils "unpacks kernel modules"
+    have ed || want ed "runs a tool of the images in a test"
     have cpio || want cpio "reads in a test what the VMs boot from"
     have zstd || want zstd "unpacks kernel modules"
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || want debian-archive-keyring "verifies Debian's packages"

@@ -215,5 +215,110 @@ class Command(ToolTest):
         self.assertIn("timeout", self.fail_call("run_command", command="true", timeout=0))
 
 
+class EdEditor(ToolTest):
+    def test_what_ed_refuses_changes_nothing(self):
+        path = self.write("a.txt", "one\ntwo\n")
+        for commands, said in (
+            (["1d"], "not written"),
+            (["9d"], "Invalid address"),
+            (["1s/x/y/", "w"], "No match"),
+            (["1d", "!touch escaped", "w"], "restricted"),
+            (["1d", "w ../../secret.txt"], "restricted"),
+            (["e /etc/hostname"], "restricted"),
+        ):
+            self.assertIn(said, self.fail_call("ed_editor", file="a.txt", commands=commands))
+            self.assertEqual(path.read_text(), "one\ntwo\n")
+        self.assertEqual((self.outside / "secret.txt").read_text(), "secret\n")
+        self.assertEqual(sorted(os.listdir(self.workspace)), ["a.txt"])
+
+    def test_content_begins_a_new_file_and_replaces_none(self):
+        self.write("a.txt", "one\n")
+        self.assertIn("exists", self.fail_call("ed_editor", file="a.txt", content="x", commands=["w"]))
+        self.assertIn("ed stopped", self.fail_call("ed_editor", file="b.txt", content="x\n", commands=["9p"]))
+        self.assertFalse((self.workspace / "b.txt").exists())
+        self.assertIn("`file` or `content`", self.fail_call("ed_editor", commands=["w"]))
+        self.assertIn("list of strings", self.fail_call("ed_editor", content="", commands=[1]))
+        answer = self.call("ed_editor", content="b\na\n", commands=["1m$", "w"])
+        self.assertEqual(answer["content"], "a\nb\n")
+
+
+class RustSource(ToolTest):
+    def analyze(self, code):
+        return self.call("analyze_rust_code", code=code)
+
+    def test_items_with_what_they_state(self):
+        found = self.analyze(
+            "#[derive(Debug)]\npub(crate) struct Pair<T: Into<u8>>(pub T, u8);\n"
+            "pub struct Named {\n    #[serde(default)]\n    pub map: HashMap<u8, Vec<u8>>,\n    r#type: [u8; 2],\n}\n"
+            "enum Kind { A = 1, B { x: u8 }, C(u8) }\n"
+            "impl<T> fmt::Debug for Pair<T>\nwhere\n    T: Copy,\n{\n"
+            "    async unsafe fn run(&self, f: impl Fn(u8) -> u8, s: &'static str) -> Result<u8, ()> where T: Copy { todo!() }\n}\n"
+        )
+        self.assertEqual(found["summary"], {"functions": 1, "structs": 2, "enums": 1, "traits": 0, "impls": 1, "modules": 0})
+        pair, named = found["structs"]
+        self.assertEqual((pair["name"], pair["visibility"], pair["line"]), ("Pair", "pub(crate)", 2))
+        self.assertEqual([field["type"] for field in pair["fields"]], ["T", "u8"])
+        self.assertEqual([field["name"] for field in named["fields"]], ["map", "r#type"])
+        self.assertEqual(named["fields"][0]["type"], "HashMap<u8, Vec<u8>>")
+        self.assertEqual(found["enums"][0]["variants"], ["A", "B", "C"])
+        function = found["functions"][0]
+        self.assertEqual(function["parameters"], ["&self", "f: impl Fn(u8) -> u8", "s: &'static str"])
+        self.assertEqual((function["returns"], function["parent"]), ("Result<u8, ()>", "impl fmt::Debug for Pair<T>"))
+        self.assertEqual((function["async"], function["unsafe"]), (True, True))
+
+    def test_what_looks_like_code_and_is_none(self):
+        for code in (
+            "// fn a() {}",
+            "/* fn a() {} /* fn b() {} */ fn c() {} */",
+            'const A: &str = "fn a() {}";',
+            'const A: &str = "\\" fn a() {}";',
+            'const A: &str = r#"fn a() {} " fn b() {}"#;',
+            "type A = fn(u8) -> u8;",
+            "let a: fn() = b;",
+        ):
+            self.assertEqual(self.analyze(code)["functions"], [], code)
+        self.assertEqual(len(self.analyze("const A: char = '\"'; fn a() {} const B: char = '\"';")["functions"]), 1)
+        self.assertEqual(len(self.analyze("fn a<'a>(x: &'a str) {} fn b() {}")["functions"]), 2)
+
+    def test_nothing_makes_it_fail(self):
+        for code in ("fn", "fn a", "fn a(", "impl<", "struct A {", "pub(", "/*", '"', "r#\"", "'", "{{{{", "}}}}", "fn a<((("):
+            self.analyze(code)
+
+    def test_a_name_is_found_in_its_files(self):
+        self.write("a.rs", "mod m {\n    pub fn f() {}\n}\nfn f(x: u8) {}\n")
+        self.write("target/b.rs", "fn f() {}\n")
+        found = self.call("find_function", name="f")
+        self.assertEqual([(at["line"], at["parent"]) for at in found["results"]], [(2, "mod m"), (4, None)])
+        self.assertIn("outside", self.fail_call("find_function", name="f", path=".."))
+
+
+class Project(ToolTest):
+    def test_a_map_to_a_depth(self):
+        self.write("a/b/c/d.txt", "x")
+        self.write(".hidden/e", "x")
+        self.write("Cargo.toml", '[package]\nname = "x"\n[dependencies]\nserde = "1"\n[dev-dependencies.a-b]\nversion = "1"\n')
+        found = self.call("project_map", max_depth=2)
+        self.assertEqual([entry["name"] for entry in found["structure"]], ["Cargo.toml", "a"])
+        self.assertEqual(found["structure"][1]["entries"], [{"name": "b", "entries": None}])
+        self.assertEqual(found["projects"][0]["dependencies"], ["a-b", "serde"])
+        everything = self.call("project_map", max_depth=9, include_hidden=True)
+        self.assertIn(".hidden", [entry["name"] for entry in everything["structure"]])
+        self.assertIn("from 1 to 32", self.fail_call("project_map", max_depth=0))
+
+    def test_what_a_file_is_for(self):
+        self.write("a.py", '"""Does a.\n\nMore."""\n\n\ndef f():\n    pass\n\n\ndef _g():\n    pass\n')
+        self.write("b.rs", "//! Does\n//! b.\n//!\n//! More.\n\npub fn f() {}\nfn g() {}\n")
+        modules = self.call("explain_architecture", detail_level="high")["modules"]
+        self.assertEqual([module["purpose"] for module in modules], ["Does a.", "Does b."])
+        self.assertEqual([[item["name"] for item in module["offers"]] for module in modules], [["f"], ["f"]])
+        self.assertIn("must be one of", self.fail_call("explain_architecture", detail_level="all"))
+
+    def test_capabilities_are_those_that_are_there(self):
+        found = self.call("get_current_capabilities")
+        names = [tool["name"] for tools in found["capabilities"].values() for tool in tools]
+        self.assertEqual(sorted(names), sorted(path.parent.name for path in TOOLS.glob("*/tool.toml")))
+        self.assertTrue(all(tool["description"] for tools in found["capabilities"].values() for tool in tools))
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -30,8 +30,22 @@ fn call(tool: &ToolSpec, args: &Value, workspace: &Path) -> Output {
 fn every_case_of_every_tool_holds_in_a_fresh_workspace() {
     let tools = ToolSpec::load_all(&source("tools")).unwrap();
     let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
-    let expected =
-        ["edit_file", "list_files", "read_file", "run_command", "search_code", "word_count", "write_file"];
+    let expected = [
+        "analyze_rust_code",
+        "ed_editor",
+        "edit_file",
+        "explain_architecture",
+        "find_function",
+        "find_struct",
+        "get_current_capabilities",
+        "list_files",
+        "project_map",
+        "read_file",
+        "run_command",
+        "search_code",
+        "word_count",
+        "write_file",
+    ];
     assert_eq!(names, expected);
     for tool in &tools {
         assert!(!tool.cases.is_empty(), "{} has no cases", tool.name);

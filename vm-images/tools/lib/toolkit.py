@@ -57,6 +57,12 @@ class Arguments:
         values = self._take(name, list, "a list", REQUIRED)
         return [Arguments(value) for value in values]
 
+    def texts(self, name, default=REQUIRED):
+        values = self._take(name, list, "a list", default)
+        if not all(isinstance(value, str) for value in values):
+            raise ToolError(f"`{name}` must be a list of strings")
+        return values
+
     def _take(self, name, kinds, described, default):
         value = self._values.pop(name, None)
         if value is None:

@@ -8,7 +8,7 @@ import toolkit
 
 
 def build(arguments):
-    return cargo.Cargo(arguments, "build").flag("release", "--release").flag("all_targets", "--all-targets").features().run()
+    return cargo.Cargo(arguments, "build").flag("release", "--release").flag("all_targets", "--all-targets").features().target().run()
 
 
 if __name__ == "__main__":

@@ -25,11 +25,18 @@ class Cargo:
         return self
 
     def features(self):
-        """The argument `features`: names, separated by commas or blanks."""
-        features = self._arguments.text("features", "")
+        """The argument `features`: a list of names."""
+        features = self._arguments.texts("features", [])
         if features:
-            # In one word, so that it cannot pass for an option.
-            self._argv.append(f"--features={features}")
+            # In one word, so that none can pass for an option.
+            self._argv.append(f"--features={','.join(features)}")
+        return self
+
+    def target(self):
+        """The argument `target`: a platform."""
+        target = self._arguments.text("target", "")
+        if target:
+            self._argv.append(f"--target={target}")
         return self
 
     def after(self, *words):
