@@ -315,7 +315,8 @@ fn found(values: &[f64], of: &'static str, at: impl Fn(usize) -> Timestamp) -> V
         at: at(change.at),
         before: change.mean_before,
         after: change.mean_after,
-        evidence: change.evidence,
+        // Twice a log-likelihood ratio is what it is there.
+        evidence: change.evidence / 2.0,
     };
     changes.into_iter().map(change).collect()
 }
