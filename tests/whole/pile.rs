@@ -103,7 +103,7 @@ fn ten_thousand_are_searched_and_replayed_once_the_image_is_mended() {
     say("all tried twice, given up and recorded", begun);
 
     let (found, took) =
-        total(&machine, &["tool=cargo", "error=no such file", "batch=pile", "worker=stand-in"]);
+        total(&machine, &["tool=cargo", "error=no such file", "batch=pile", "cause=infrastructure"]);
     assert_eq!(found, PILE / TOOLS.len());
     println!(
         "pile: the first page of {found} of one tool and error, command and all: {} ms",
