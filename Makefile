@@ -65,7 +65,7 @@ fuzz: ## Fuzz what reads the bytes of VMs: FUZZ_SECONDS (600) for each target.
 bench: build ## Measure; results go to bench/results/.
 	$(IN_TARGET) target/debug/evalfleet image build base
 	$(CARGO) build --locked --release --workspace --bins
-	$(IN_TARGET) target/release/evalfleet-bench
+	EVALFLEET_GATEWAY_HEAP=$(or $(EVALFLEET_GATEWAY_HEAP),8g) $(IN_TARGET) target/release/evalfleet-bench
 	@$(MAKE) --no-print-directory figures
 
 figures: ## Show in the README what is in bench/results/.

@@ -87,3 +87,5 @@ line 'the three queries through the API, over 1.2 times their time in one proces
     done | sort -g | tail -1)" history.txt
 line 'recording at 100,000 evaluations, against the first tenth' '<= 1.3' 'times' \
     "$(figure history.txt 'recording, the last tenth / the first')" history.txt
+line 'recording at 300,000 evaluations in the peer, against the first tenth' '<= 1.3' 'times' \
+    "$(figure growth.txt 'recording, the last tenth / the first')" growth.txt

@@ -96,6 +96,12 @@ enum What {
         #[arg(long, default_value_t = 100)]
         rounds: usize,
     },
+    /// What recording costs as a history in memory grows, in Datomic's peer.
+    Growth {
+        /// Evaluations.
+        #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(10..))]
+        evaluations: u64,
+    },
     /// Jobs submitted and confirmed a second, beside the AMQP library alone, on a RabbitMQ of its own.
     Submit {
         /// Jobs of a round.
@@ -108,7 +114,7 @@ enum What {
 }
 
 /// What is measured if nothing is said, and the files of its tables.
-const EVERYTHING: [(&str, What); 8] = [
+const EVERYTHING: [(&str, What); 9] = [
     ("reset.txt", What::Reset { runs: 15 }),
     ("pace.txt", What::Pace { blocks: 5 }),
     ("stream.txt", What::Stream { runs: 5 }),
@@ -117,6 +123,7 @@ const EVERYTHING: [(&str, What); 8] = [
     ("submit.txt", What::Submit { messages: 5_000, rounds: 5 }),
     ("backlog.txt", What::Backlog { jobs: 1_000_000 }),
     ("history.txt", What::History { evaluations: 100_000, letters: 100_000, rounds: 100 }),
+    ("growth.txt", What::Growth { evaluations: 300_000 }),
 ];
 
 #[tokio::main]
@@ -167,6 +174,9 @@ async fn measure(
         What::History { evaluations, letters, rounds } => {
             let plan = history::Plan { evaluations, letters, rounds };
             Box::pin(history::measure(plan, interrupted)).await.context("measuring a history")
+        }
+        What::Growth { evaluations } => {
+            Box::pin(history::growth::measure(evaluations, interrupted)).await.context("measuring growth")
         }
         What::Submit { messages, rounds } => {
             Box::pin(submit::measure(messages, rounds, interrupted)).await.context("measuring submissions")

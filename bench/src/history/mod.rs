@@ -5,6 +5,7 @@
 //! them are transacted once more, and queries asked, in one process with Datomic ([`inside`]): what the way through
 //! gateway and API costs.
 
+pub mod growth;
 mod inside;
 mod made;
 mod pages;
@@ -53,6 +54,8 @@ const SEEN: usize = 50;
 const FOLLOWED: Duration = Duration::from_secs(900);
 /// The database, as the gateway names it when nobody says otherwise.
 const DATABASE: &str = "gemini-eval";
+/// The queries read all of the history, and are asked as many times less often than the pages.
+const LONGER: usize = 5;
 /// How often it is asked meanwhile.
 const ASKED_EVERY: Duration = Duration::from_millis(2);
 
@@ -60,6 +63,13 @@ const ASKED_EVERY: Duration = Duration::from_millis(2);
 struct Grown {
     evaluations: u64,
     each: Duration,
+}
+
+impl Grown {
+    fn figure(&self) -> Figure {
+        let what = format!("recording, up to {} evaluations", self.evaluations);
+        Figure { what, value: 1e3 * self.each.as_secs_f64(), unit: "ms each" }
+    }
 }
 
 /// What was seen once it was there.
@@ -87,7 +97,8 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
         .await?;
     let begun = Instant::now();
     let opened = stage.with(&[Kind::Gateway], interrupted, async |_| Ok(begun.elapsed())).await?;
-    let asked = inside::ask(&stage.dir().join("datomic"), DATABASE, plan.rounds).await?;
+    tracing::info!(?opened, "opened");
+    let asked = inside::ask(&stage.dir().join("datomic"), DATABASE, plan.rounds / LONGER).await?;
     let in_memory = Stage::new("[datomic]\nuri = \"datomic:mem://bench\"\n")?;
     let (_, in_memory) = in_memory
         .with(&[Kind::Gateway], interrupted, async |settings| {
@@ -101,17 +112,7 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let figure = |what: String, value: f64, unit| Figure { what, value, unit };
     let (first, last) = found.grown.first().zip(found.grown.last()).context("nothing was recorded")?;
-    let mut figures: Vec<Figure> = found
-        .grown
-        .iter()
-        .map(|grown| {
-            figure(
-                format!("recording, up to {} evaluations", grown.evaluations),
-                1e3 * seconds(grown.each),
-                "ms each",
-            )
-        })
-        .collect();
+    let mut figures: Vec<Figure> = found.grown.iter().map(Grown::figure).collect();
     figures.extend([
         figure(
             "recording, the last tenth / the first".to_owned(),
@@ -182,14 +183,19 @@ async fn look(settings: &Settings, plan: Plan, notes: &Path) -> anyhow::Result<F
     let store = Store::new(client(settings)?, Blobs::in_dir(&settings.blobs_dir())?);
     grown.extend(grow(&store, batch, plan, PAIRED..SECTIONS).await?);
     let letter = bury(&store, settings.recorder.batch_count as u64, plan.letters).await?;
+    tracing::info!(each = ?letter, "buried");
     let pages = Pages::new(settings)?;
     pages.followed(plan, FOLLOWED).await?;
     let visible = publish(settings, &pages, plan.evaluations).await?;
+    let pages = pages.ask(plan).await?;
+    for row in &pages {
+        tracing::info!(what = row.what, p50_ms = row.milliseconds.median, "asked");
+    }
     Ok(Found {
         transacting: noted.taken(),
         grown,
         letter,
-        pages: pages.ask(plan).await?,
+        pages,
         visible,
         gateway_bytes: resident(settings, Kind::Gateway)?,
         api_bytes: resident(settings, Kind::Api)?,
