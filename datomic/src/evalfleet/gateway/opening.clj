@@ -34,7 +34,7 @@
 (defn- note [{:keys [storage-dir db-name]}] (io/file storage-dir (str db-name ".opened")))
 
 (defn- expected-ms
-  "How long opening will take, by how long a log of its size took last time; nil the first time."
+  "How long opening will take, by how long a log took last time; nil where none took long yet."
   [settings]
   (let [bytes (log-bytes settings)
         last-time (try (edn/read-string (slurp (note settings))) (catch Exception _ nil))
@@ -42,9 +42,12 @@
     (when (and (pos-int? last-bytes) (pos-int? ms))
       (quot (* ms bytes) last-bytes))))
 
-(defn- note-opened! [settings ms]
+(defn- note-opened!
+  "A short opening tells nothing of a long one."
+  [settings ms]
   (try
-    (files/write-atomically! (note settings) (pr-str {:log-bytes (log-bytes settings) :ms (max 1 ms)}))
+    (when (> ms tell-every-ms)
+      (files/write-atomically! (note settings) (pr-str {:log-bytes (log-bytes settings) :ms ms})))
     ;; It is there for an estimate alone.
     (catch java.io.IOException e (log/warn "how long opening took is not noted: " (.getMessage e)))))
 
