@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e test-long test-dashboard simulate lab lint fuzz bench figures bench-analytics soak crash pile clean
+.PHONY: help setup build demo test test-unit test-e2e test-api test-long test-dashboard simulate lab lint fuzz bench figures bench-analytics soak crash pile clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,7 +25,7 @@ build: setup ## Build the programs, the agent and the Datomic gateway.
 demo: build ## Run the main job end to end, on real parts, and stop what was started.
 	@deploy/demo.sh
 
-test: build test-unit test-e2e ## Pass all tests: pure ones, then the whole on real parts.
+test: build test-unit test-e2e test-api ## Pass all tests: pure ones, then the whole on real parts, then the API.
 
 test-unit: ## Unit, property and golden tests: no broker, no VM; and the gateway's own.
 	$(CARGO) test --locked --workspace --quiet
@@ -34,6 +34,10 @@ test-unit: ## Unit, property and golden tests: no broker, no VM; and the gateway
 
 test-e2e: ## The whole on real RabbitMQ, QEMU and Datomic.
 	$(CARGO) test --locked --workspace --test simulation --test vm --test whole -- --test-threads=1
+
+test-api: build ## The API against its own description, by schemathesis: no browser.
+	@ONLY=api tests/dashboard/run.sh > target/api-tests.txt 2>&1 || { cat target/api-tests.txt; exit 1; }
+	@tail -n 3 target/api-tests.txt
 
 test-dashboard: build ## The dashboard in headless Chromium, and the API against its own description.
 	@tests/dashboard/run.sh

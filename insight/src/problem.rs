@@ -113,6 +113,17 @@ impl IntoResponse for Problem {
     }
 }
 
+/// What a route that wants a body may answer instead, too.
+#[derive(Debug, IntoResponses)]
+pub enum BodyProblems {
+    /// The body is larger than it may be.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] Problem),
+    /// The body is of another type: it must be `application/json`.
+    #[response(status = 415, content_type = "application/problem+json")]
+    OtherType(#[to_schema] Problem),
+}
+
 /// What every route may answer instead.
 #[derive(Debug, IntoResponses)]
 pub enum Problems {

@@ -108,23 +108,26 @@ pub(super) struct Search {
 impl Search {
     fn filter(self) -> Result<Filter, Problem> {
         let terms = [
-            ("id", self.id),
-            ("state", self.state),
-            ("tool", self.tool),
-            ("cause", self.cause),
-            ("reason", self.reason),
-            ("error", self.error),
-            ("worker", self.worker),
-            ("batch", self.batch),
-            ("model", self.model),
-            ("image", self.image),
-            ("lane", self.lane),
-            ("kind", self.kind),
-            ("since", self.since),
-            ("until", self.until),
+            ("id", self.id, 200),
+            ("state", self.state, 20),
+            ("tool", self.tool, 500),
+            ("cause", self.cause, 100),
+            ("reason", self.reason, 100),
+            ("error", self.error, 500),
+            ("worker", self.worker, 100),
+            ("batch", self.batch, 200),
+            ("model", self.model, 500),
+            ("image", self.image, 200),
+            ("lane", self.lane, 100),
+            ("kind", self.kind, 100),
+            ("since", self.since, 64),
+            ("until", self.until, 64),
         ];
+        for (key, value, most) in &terms {
+            within(key, value.as_deref(), *most)?;
+        }
         let terms: Vec<String> =
-            terms.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))).collect();
+            terms.into_iter().filter_map(|(key, value, _)| Some(format!("{key}={}", value?))).collect();
         Filter::parse(&terms).map_err(|error| Problem::bad_request(error.to_string()))
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Shared;
 use super::ask::{body, within};
-use crate::problem::{Problem, Problems};
+use crate::problem::{BodyProblems, Problem, Problems};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -87,7 +87,7 @@ fn named(ids: Vec<String>) -> Result<Which, Problem> {
 ///
 /// Each as a new job that asks the same. One that was handled before is refused, unless `force`. The same request again
 /// makes no second job. Wants the role `operate`.
-#[utoipa::path(post, path = "/v1/dead-letters/replay", request_body = Replay, responses((status = 200, body = Done), Problems))]
+#[utoipa::path(post, path = "/v1/dead-letters/replay", request_body = Replay, responses((status = 200, body = Done), Problems, BodyProblems))]
 pub(super) async fn replay(
     State(app): Shared,
     asked: Result<Json<Replay>, JsonRejection>,
@@ -100,7 +100,7 @@ pub(super) async fn replay(
 /// Give dead letters up
 ///
 /// For good, and their records say why. Wants the role `operate`.
-#[utoipa::path(post, path = "/v1/dead-letters/drop", request_body = Drop, responses((status = 200, body = Done), Problems))]
+#[utoipa::path(post, path = "/v1/dead-letters/drop", request_body = Drop, responses((status = 200, body = Done), Problems, BodyProblems))]
 pub(super) async fn drop_letters(
     State(app): Shared,
     asked: Result<Json<Drop>, JsonRejection>,
@@ -133,7 +133,7 @@ pub(super) struct Amend {
 ///
 /// The history keeps both, each as of its time; rates and lists count the new one. Wants the role `operate`.
 #[utoipa::path(post, path = "/v1/evaluations/{id}/amend", params(("id" = String, Path, description = "The job")),
-    request_body = Amend, responses((status = 202, description = "The word is said"), Problems))]
+    request_body = Amend, responses((status = 202, description = "The word is said"), Problems, BodyProblems))]
 pub(super) async fn amend(
     State(app): Shared,
     Path(id): Path<String>,

@@ -3,7 +3,7 @@
 
 use super::Shared;
 use super::ask::body;
-use crate::problem::{Problem, Problems};
+use crate::problem::{BodyProblems, Problem, Problems};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -42,9 +42,7 @@ pub(super) struct Why {
 #[utoipa::path(post, path = "/v1/evaluations",
     request_body(content = Object, description = "A submission document, or an array of them",
         example = json!({ "kind": "command", "argv": ["true"] })),
-    responses((status = 202, body = Submitted), Problems,
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 202, body = Submitted), Problems, BodyProblems))]
 pub(super) async fn submit(
     State(app): Shared,
     asked: Result<Json<Value>, JsonRejection>,
@@ -76,7 +74,7 @@ pub(super) async fn submit(
 /// Queued, running or not submitted yet; what is done stays done. Its record will say `cancelled`, and why. Wants the
 /// role `submit`.
 #[utoipa::path(post, path = "/v1/evaluations/{id}/cancel", params(("id" = String, Path, description = "The job")),
-    request_body = Why, responses((status = 202, description = "The word is said"), Problems))]
+    request_body = Why, responses((status = 202, description = "The word is said"), Problems, BodyProblems))]
 pub(super) async fn cancel(
     State(app): Shared,
     Path(id): Path<String>,
@@ -92,7 +90,7 @@ pub(super) async fn cancel(
 ///
 /// Those of its jobs that were submitted until now. Wants the role `submit`.
 #[utoipa::path(post, path = "/v1/batches/{batch}/cancel", params(("batch" = String, Path, description = "The batch")),
-    request_body = Why, responses((status = 202, description = "The word is said"), Problems))]
+    request_body = Why, responses((status = 202, description = "The word is said"), Problems, BodyProblems))]
 pub(super) async fn cancel_batch(
     State(app): Shared,
     Path(batch): Path<String>,

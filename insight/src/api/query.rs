@@ -4,7 +4,7 @@ use super::Shared;
 use super::ask::{body, passing};
 use crate::json::json;
 use crate::moment::moment;
-use crate::problem::{Problem, Problems};
+use crate::problem::{BodyProblems, Problem, Problems};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -54,9 +54,7 @@ pub(super) struct Rows {
 ///
 /// Refused is what the grammar does not list; the detail names the form.
 #[utoipa::path(post, path = "/v1/query", request_body = Question,
-    responses((status = 200, body = Rows), Problems,
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Rows), Problems, BodyProblems))]
 pub(super) async fn query(
     State(app): Shared,
     asked: Result<Json<Question>, JsonRejection>,

@@ -4,7 +4,7 @@
 use super::Shared;
 use super::ask::passing;
 use crate::access::{Access, COOKIE_NAME, Role};
-use crate::problem::{Problem, Problems};
+use crate::problem::{BodyProblems, Problem, Problems};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, header};
@@ -48,9 +48,7 @@ pub(super) async fn role(
 ///
 /// Sets a cookie that holds the token until the browser is closed.
 #[utoipa::path(post, path = "/v1/session", security(()), request_body = Login,
-    responses((status = 204, description = "The cookie is set"), Problems,
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204, description = "The cookie is set"), Problems, BodyProblems))]
 pub(super) async fn open(
     Extension(access): Extension<Access>,
     login: Result<Json<Login>, JsonRejection>,
