@@ -11,6 +11,8 @@ pub(crate) struct Job<'a> {
     pub(crate) id: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) tool: &'a str,
+    /// A second function that it calls.
+    pub(crate) more: &'a str,
     pub(crate) worker: &'a str,
     pub(crate) image: &'a str,
     pub(crate) run: &'a str,
@@ -30,6 +32,7 @@ impl Default for Job<'_> {
             id: "job",
             kind: "function-call",
             tool: "tool",
+            more: "",
             worker: "",
             image: "",
             run: "",
@@ -86,15 +89,15 @@ fn datoms(job: &Job<'_>, entity: i64, time: Timestamp) -> Vec<Datom> {
         put(entity + offset, &format!("{name}/{key}"), text.into());
         put(entity, &format!("evaluation/{name}"), (entity + offset).into());
     }
-    put(entity + 50, "function-call/id", format!("{}/call/0", job.id).into());
-    put(entity + 50, "function-call/name", job.tool.into());
-    if !matches!(job.cause, Some("infrastructure" | "harness")) {
-        put(
-            entity + 50,
-            "function-call/success-rate",
-            Value::Float(f64::from(u8::from(job.cause.is_none()))),
-        );
+    for (offset, tool) in [(50, job.tool), (60, job.more)].into_iter().filter(|(_, tool)| !tool.is_empty()) {
+        let call = entity + offset;
+        put(call, "function-call/id", format!("{}/call/{offset}", job.id).into());
+        put(call, "function-call/name", tool.into());
+        if !matches!(job.cause, Some("infrastructure" | "harness")) {
+            let rate = f64::from(u8::from(job.cause.is_none()));
+            put(call, "function-call/success-rate", Value::Float(rate));
+        }
+        put(entity, "evaluation/function-calls", call.into());
     }
-    put(entity, "evaluation/function-calls", (entity + 50).into());
     all
 }

@@ -11,6 +11,7 @@ use std::net::TcpListener;
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("insight::what_is_recorded_is_told_at_once", what_is_recorded_is_told_at_once),
     ("insight::a_regression_is_found_and_named", a_regression_is_found_and_named),
+    ("insight::runs_calls_and_images_are_told", runs_calls_and_images_are_told),
     ("insight::the_dashboard_lets_in_who_has_the_link", the_dashboard_lets_in_who_has_the_link),
     ("insight::serve_answers_until_it_is_ended", serve_answers_until_it_is_ended),
 ];
@@ -76,6 +77,96 @@ fn a_regression_is_found_and_named(machine: &Machine) {
         let insights = found["insights"].as_array().cloned().unwrap_or_default();
         insights.iter().any(|one| one["id"] == "consistently_fails/false" && one["severity"] == "critical")
     });
+}
+
+/// Jobs of the run that is looked at.
+const JOBS: usize = 5;
+
+fn runs_calls_and_images_are_told(machine: &Machine) {
+    let api = Api::of(machine);
+    let name = format!("told-{}", JobId::fresh());
+    let line = |index: usize| {
+        let labels = json!({ "run": name, "suite": "s", "case": format!("c{index}") });
+        let program = if index < 2 { "true" } else { "false" };
+        format!("{}\n", json!({ "kind": "command", "argv": [program], "batch": name, "labels": labels }))
+    };
+    let lines: String = (0..JOBS).map(line).collect();
+    machine.evalfleet_with(&lines, &["submit", "-"]).expect(0);
+    machine.evalfleet(&["wait", "--batch", &name, "--count", &JOBS.to_string()]).expect(1);
+    let get = |path: &str| {
+        let (status, document) = api.get(path);
+        assert_eq!(status, StatusCode::OK, "{path}: {document}");
+        assert!(document["basis_t"].as_u64() > Some(0), "{path}: {document}");
+        document
+    };
+
+    // A batch and a run of one name are two.
+    let listed = |more: &str| get(&format!("/v1/runs?q={name}{more}"));
+    wait_until("the whole run is told", || {
+        let runs = listed("");
+        runs["count"] == 2 && runs["runs"][0]["standing"]["evaluations"]["total"] == JOBS
+    });
+    let runs = listed("&kind=run");
+    let run = &runs["runs"][0];
+    assert_eq!(
+        (&runs["count"], &run["kind"], &run["id"]),
+        (&json!(1), &json!("run"), &json!(name)),
+        "{runs}"
+    );
+    assert_eq!(run["statuses"], json!({ "passed": 2, "failed": 3 }), "{runs}");
+    assert_eq!(
+        (&run["standing"]["rate"]["rate"], &run["standing"]["raw"]["rate"]),
+        (&json!(0.4), &json!(0.4))
+    );
+    assert!(run["first"].as_str() <= run["last"].as_str(), "{run}");
+    let first = listed("&limit=1");
+    let second = listed(&format!("&limit=1&cursor={}", first["next"].as_str().expect("there is more")));
+    assert_ne!(first["runs"][0]["kind"], second["runs"][0]["kind"]);
+    assert!(second["next"].is_null(), "{second}");
+
+    wait_until("the batch has its sums", || {
+        get(&format!("/v1/runs/{name}"))["reported"]["success_rate"] == json!(0.4)
+    });
+    let batch = get(&format!("/v1/runs/{name}"));
+    let lengths = ["failures", "cases", "tools"].map(|key| batch[key].as_array().map_or(0, Vec::len));
+    assert_eq!((batch["kind"].as_str(), lengths), (Some("batch"), [3, JOBS, 2]), "{batch}");
+    assert!(get(&format!("/v1/runs/{name}?kind=run"))["reported"].is_null());
+    assert_eq!(api.get("/v1/runs/none-such").0, StatusCode::NOT_FOUND);
+    let before = run["first"].as_str().expect("a time");
+    assert_eq!(
+        api.get(&format!("/v1/runs/{name}?as_of={before}")).0,
+        StatusCode::NOT_FOUND,
+        "nothing was recorded yet"
+    );
+
+    let (mut called, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = get(&format!("/v1/calls?run={name}&tool=false&limit=2{cursor}"));
+        called.extend(page["calls"].as_array().cloned().unwrap_or_default());
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(called.len(), 3, "{called:?}");
+    let all = called
+        .iter()
+        .all(|call| call["name"] == "false" && call["success_rate"] == 0.0 && call["exit_code"] == 1);
+    assert!(all, "{called:?}");
+
+    let digest = called[0]["image"].as_str().expect("it ran in one");
+    let images = get("/v1/images");
+    let images = images["images"].as_array().expect("a list");
+    let image = images.iter().find(|image| image["digest"] == digest).expect("its image is told");
+    assert!(image["standing"]["evaluations"]["total"].as_u64() >= Some(JOBS as u64), "{image}");
+    for path in ["/v1/calls?limit=0", "/v1/images?cursor=x", "/v1/runs?kind=none", "/v1/runs?colour=red"] {
+        let (status, problem) = api.get(path);
+        assert_eq!(
+            (status, problem["status"].as_u64()),
+            (StatusCode::BAD_REQUEST, Some(400)),
+            "{path}: {problem}"
+        );
+    }
 }
 
 fn the_dashboard_lets_in_who_has_the_link(machine: &Machine) {

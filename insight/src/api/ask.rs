@@ -2,6 +2,7 @@
 
 use crate::moment::moment;
 use crate::problem::Problem;
+use crate::view::list::{Cursor, LIMIT_MAX};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequestParts, Query};
@@ -46,6 +47,54 @@ impl AsOf {
     pub fn point(&self) -> Result<Option<Point>, Problem> {
         within("as_of", self.as_of.as_deref(), 64)?;
         self.as_of.as_deref().map(moment).transpose()
+    }
+}
+
+/// How many entries a page has when nobody says.
+const LIMIT: u16 = 50;
+
+/// Which page of a list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+pub struct Paging {
+    /// How many entries a page has, 50 when missing.
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u16>,
+    /// The `next` of the page before. The page stands on the same transaction as that.
+    #[param(max_length = 100)]
+    pub cursor: Option<String>,
+}
+
+/// A page that was asked for.
+#[derive(Debug)]
+pub struct Place {
+    /// How many entries at most.
+    pub limit: usize,
+    /// Where the page before ended.
+    pub after: Option<Cursor>,
+    /// The moment: the one that the page before stood on, or the one that was asked for.
+    pub moment: Option<Point>,
+}
+
+impl Place {
+    /// Reads which page is meant.
+    ///
+    /// # Errors
+    /// When the limit is out of bounds, or the cursor or the moment is none.
+    pub fn of(limit: Option<u16>, cursor: Option<&str>, as_of: &AsOf) -> Result<Self, Problem> {
+        let limit = limit.unwrap_or(LIMIT);
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            let detail = format!("limit is {limit}, and must be between 1 and {LIMIT_MAX}");
+            return Err(Problem::bad_request(detail));
+        }
+        let misread = || Problem::bad_request("cursor must be the `next` of a page, as it was given");
+        let after = cursor.map(|text| Cursor::parse(text).ok_or_else(misread)).transpose()?;
+        let moment = match after {
+            Some(cursor) => Some(Point::T(cursor.t)),
+            None => as_of.point()?,
+        };
+        Ok(Self { limit: limit.into(), after, moment })
     }
 }
 

@@ -1,20 +1,17 @@
 //! `GET /v1/evaluations`, `GET /v1/evaluations/{id}`, `GET /v1/evaluations/{id}/context`, `GET /v1/blobs/{sha256}`
 
 use super::Shared;
-use super::ask::{AsOf, Asked, answer};
+use super::ask::{AsOf, Asked, Place, answer};
 use crate::problem::{Problem, Problems};
 use crate::view::context::{self, Context};
-use crate::view::list::{Cursor, Filter, LIMIT_MAX, Page, Sort, Wanted, page};
+use crate::view::list::{Filter, Page, Sort, Wanted, page};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
-use evalfleet_datomic::Point;
 use evalfleet_proto::ids::Sha256;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-/// How many evaluations a page has when nobody says.
-const LIMIT: u16 = 50;
 /// The longest id, in bytes.
 const ID_MAX: usize = 300;
 
@@ -46,21 +43,12 @@ pub(super) async fn list(
     headers: HeaderMap,
     Asked(as_of, filter, paging): Asked<AsOf, Filter, Paging>,
 ) -> Result<Response, Problem> {
-    let limit = paging.limit.unwrap_or(LIMIT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit is {limit}, and must be between 1 and {LIMIT_MAX}")));
-    }
+    let place = Place::of(paging.limit, paging.cursor.as_deref(), &as_of)?;
     if let Some(fault) = filter.fault() {
         return Err(Problem::bad_request(fault));
     }
-    let misread = || Problem::bad_request("cursor must be the `next` of a page, as it was given");
-    let after = paging.cursor.as_deref().map(|text| Cursor::parse(text).ok_or_else(misread)).transpose()?;
-    let moment = match after {
-        Some(cursor) => Some(Point::T(cursor.t)),
-        None => as_of.point()?,
-    };
-    let wanted = Wanted { sort: paging.sort, limit: limit.into(), after, count: paging.count };
-    let page = app.look(moment, |world, at| page(world, at, &filter, wanted)).await?;
+    let wanted = Wanted { sort: paging.sort, limit: place.limit, after: place.after, count: paging.count };
+    let page = app.look(place.moment, |world, at| page(world, at, &filter, wanted)).await?;
     Ok(answer(&headers, page.basis_t, &page))
 }
 

@@ -4,16 +4,19 @@
 pub mod app;
 pub mod ask;
 
+mod calls;
 mod compare;
 mod dead;
 mod evaluations;
 mod events;
 mod handle;
+mod images;
 mod insights;
 mod jobs;
 mod overview;
 mod projection;
 mod query;
+mod runs;
 mod session;
 mod subjects;
 mod workers;
@@ -75,6 +78,10 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(subjects::tool))
         .routes(routes!(subjects::models))
         .routes(routes!(subjects::model))
+        .routes(routes!(calls::calls))
+        .routes(routes!(runs::runs))
+        .routes(routes!(runs::run))
+        .routes(routes!(images::images))
         .routes(routes!(compare::compare))
         .routes(routes!(workers::workers))
         .routes(routes!(workers::queues))
@@ -150,9 +157,17 @@ mod tests {
         let document = serde_json::to_value(document()).unwrap();
         assert_eq!(document["openapi"], "3.1.0");
         let paths = document["paths"].as_object().unwrap();
-        for path in
-            ["/v1/evaluations/{id}", "/v1/compare", "/v1/projection/rebuild", "/health", "/v1/session"]
-        {
+        for path in [
+            "/v1/evaluations/{id}",
+            "/v1/calls",
+            "/v1/runs",
+            "/v1/runs/{id}",
+            "/v1/images",
+            "/v1/compare",
+            "/v1/projection/rebuild",
+            "/health",
+            "/v1/session",
+        ] {
             assert!(paths.contains_key(path), "{path} is missing: {:?}", paths.keys());
         }
         for (path, operations) in paths {

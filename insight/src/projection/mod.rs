@@ -22,9 +22,11 @@ pub mod symbols;
 pub mod world;
 
 mod fold;
+mod group;
 #[cfg(test)]
 mod tests;
 
+pub use group::Group;
 pub use row::{Call, DeadLetter, Measures, Outcome, Row};
 pub use summary::{Counts, HOUR, Line, Summary};
 pub use symbols::{Symbol, Symbols};

@@ -1,8 +1,9 @@
-//! Tallies: in all, per tool, per model, per worker, each per hour of event time. Pure.
+//! Tallies: in all, per tool, per model, per worker, each per hour of event time; and per batch, run and image. Pure.
 //!
 //! A row can be added and taken out again, so that the summary of now is kept up with every transaction,
 //! and that of another moment is the sum of the rows alive then.
 
+use super::group::{self, Group};
 use super::row::{Outcome, Row};
 use super::symbols::Symbol;
 use evalfleet_analytics::rate::Tally;
@@ -73,7 +74,7 @@ impl Counts {
         self.timed += other.timed;
     }
 
-    fn without(&mut self, other: &Self) {
+    pub(super) fn without(&mut self, other: &Self) {
         self.passed -= other.passed;
         self.subject -= other.subject;
         self.budget -= other.budget;
@@ -130,6 +131,12 @@ pub struct Summary {
     pub models: BTreeMap<Symbol, Line>,
     /// By worker.
     pub workers: BTreeMap<Symbol, Line>,
+    /// By batch: its jobs, or its questions.
+    pub batches: BTreeMap<Symbol, Group>,
+    /// By run.
+    pub runs: BTreeMap<Symbol, Group>,
+    /// By image.
+    pub images: BTreeMap<Symbol, Group>,
     /// How many rows were recorded, batches included.
     pub rows: u64,
 }
@@ -167,6 +174,9 @@ impl Summary {
         if let Some(worker) = row.worker {
             change(&mut self.workers, worker, hour, &counts, add);
         }
+        group::change(&mut self.batches, row.batch, row, &counts, add);
+        group::change(&mut self.runs, row.run, row, &counts, add);
+        group::change(&mut self.images, row.image, row, &counts, add);
     }
 }
 
@@ -184,8 +194,8 @@ fn one(outcome: Outcome, wall: u64) -> Counts {
     counts
 }
 
-/// A batch's functions were counted by whoever ran it; a call of a job counts as its own rate says, or,
-/// where it has none, as the job does.
+/// A batch's functions were counted by whoever ran it. Calls of a job count as their rate says, or, where they
+/// have none, as the job does; of several that one record sums, as many failed as it says.
 fn counts_of_call(row: &Row, call: &super::row::Call) -> Option<Counts> {
     if row.is_batch() {
         let passed = call.count.saturating_sub(call.failures);
@@ -201,5 +211,18 @@ fn counts_of_call(row: &Row, call: &super::row::Call) -> Option<Counts> {
         (Some(_), _) => Outcome::Not(Cause::Subject),
         (None, outcome) => outcome?,
     };
-    Some(one(outcome, row.measures.wall))
+    let mut counts = one(outcome, row.measures.wall);
+    if call.count > 1 {
+        let failed = match outcome {
+            Outcome::Passed => 0,
+            Outcome::Not(_) if call.success_rate.is_some() && call.failures > 0 => {
+                call.failures.min(call.count)
+            }
+            Outcome::Not(_) => call.count,
+        };
+        counts = Counts { wall: counts.wall, timed: counts.timed, ..Counts::default() };
+        counts.count(outcome, failed);
+        counts.count(Outcome::Passed, call.count - failed);
+    }
+    Some(counts)
 }

@@ -7,6 +7,13 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Symbol(u32);
 
+impl Symbol {
+    /// Its place in the order of coming, from 0: the same whenever the same log is read.
+    pub fn number(self) -> u64 {
+        self.0.into()
+    }
+}
+
 /// Every text once. It only grows: with the names in the history, not with its length.
 #[derive(Debug, Clone, Default)]
 pub struct Symbols {

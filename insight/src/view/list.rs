@@ -226,8 +226,8 @@ fn found(world: &World, row: &Row, needle: &str) -> bool {
 pub struct Cursor {
     /// The transaction of the whole list.
     pub t: u64,
-    key: i64,
-    number: u64,
+    pub(super) key: i64,
+    pub(super) number: u64,
 }
 
 impl Cursor {

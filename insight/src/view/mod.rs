@@ -3,21 +3,26 @@
 //! Every document names the transaction that it stands on (`basis_t`). Times are RFC 3339, durations in
 //! milliseconds, sizes in bytes; a rate is a number from 0 to 1 with its Wilson bounds at 95 %.
 
+pub mod calls;
 pub mod compare;
 pub mod context;
 pub mod dead;
+pub mod images;
 pub mod insights;
 pub mod list;
 pub mod overview;
 pub mod rates;
+pub mod runs;
 pub mod series;
 pub mod subjects;
 pub mod workers;
 
 mod brief;
 mod evidence;
+mod groups;
 
 pub use brief::Brief;
+pub use groups::Paged;
 
 use crate::projection::World;
 use evalfleet_proto::Timestamp;

@@ -224,7 +224,7 @@ pub fn detail(
     })
 }
 
-fn tally<'r>(rows: impl Iterator<Item = &'r &'r Row>) -> Tally {
+pub(super) fn tally<'r>(rows: impl Iterator<Item = &'r &'r Row>) -> Tally {
     rows.fold(Tally::default(), |sum, row| match row.outcome() {
         Some(Outcome::Passed) => Tally { passed: sum.passed + 1, tries: sum.tries + 1 },
         Some(Outcome::Not(Cause::Subject | Cause::Budget)) => Tally { tries: sum.tries + 1, ..sum },
@@ -281,7 +281,7 @@ pub(crate) fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn cases(world: &World, rows: &[&Row]) -> Vec<CaseRow> {
+pub(super) fn cases(world: &World, rows: &[&Row]) -> Vec<CaseRow> {
     let mut by_case: BTreeMap<Symbol, Vec<&Row>> = BTreeMap::new();
     for row in rows {
         if let Some(case) = row.case {
