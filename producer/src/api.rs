@@ -176,12 +176,17 @@ impl Api {
         }
     }
 
-    /// The newest evaluations.
+    /// The newest evaluations, as they were known at `as_of`: `limit` (1 to 1000) at most.
     ///
     /// # Errors
-    /// When the API does not answer.
-    pub async fn recent(&self, limit: usize) -> Result<Value, Error> {
-        self.ask(self.request(Method::GET, "/v1/evaluations").query(&[("limit", limit)])).await
+    /// [`Error::Refused`] when the moment is none; otherwise when the API does not answer.
+    pub async fn recent(&self, limit: usize, as_of: Option<&str>) -> Result<Value, Error> {
+        let request = self.request(Method::GET, "/v1/evaluations").query(&[("limit", limit)]);
+        self.ask(match as_of {
+            Some(moment) => request.query(&[("as_of", moment)]),
+            None => request,
+        })
+        .await
     }
 
     /// What stands out, as of a moment.

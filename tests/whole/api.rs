@@ -45,7 +45,7 @@ impl Api {
     }
 
     /// Posts a document, and gives the status, and the answer where it has one.
-    fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         self.document(Method::POST, path, Some(body))
     }
 

@@ -1,6 +1,8 @@
 //! History: imported with its own times, and asked as the user's document asks it.
 
 use super::Test;
+use super::api::Api;
+use evalfleet_datomic::guard;
 use evalfleet_tests::machine::{Machine, repository, wait_until};
 use serde_json::{Value, json};
 
@@ -68,39 +70,61 @@ fn past_batches_are_imported_with_their_own_times(machine: &Machine) {
     assert!(reports.iter().all(|report| report["datoms"] == 0), "{reports:?}");
 }
 
+/// The questions of `tests/data/queries.edn`: the user's three, and the second corrected.
+fn questions() -> [String; 4] {
+    let text = std::fs::read_to_string(repository().join("tests/data/queries.edn")).expect("it is there");
+    let questions: Vec<String> =
+        text.split(";; Query: ").skip(1).map(|question| format!(";; Query: {question}")).collect();
+    questions.try_into().expect("four questions")
+}
+
+/// The rows of a question, by the command out of a file and over HTTP alike.
+fn asked(machine: &Machine, question: &str) -> Value {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), question).expect("it can be written");
+    let told = rows(machine, &[&format!("@{}", file.path().display())]);
+    let (status, answer) = Api::of(machine).post("/v1/query", &json!({ "query": question }));
+    assert_eq!((status.as_u16(), &answer["rows"]), (200, &told), "{question}: {answer}");
+    assert!(answer["basis_t"].as_u64() > Some(0), "{answer}");
+    told
+}
+
 fn the_three_queries_are_answered(machine: &Machine) {
-    // As the user wrote it, wrapper and all.
-    let first = "(d/q '[:find ?eval-id ?success-rate ?timestamp
-                  :where
-                  [?e :evaluation/id ?eval-id]
-                  [?e :evaluation/model \"gemini-2.0-flash-exp\"]
-                  [?e :evaluation/success-rate ?success-rate]
-                  [?e :evaluation/timestamp ?timestamp]] db)";
+    let [first, second, third, corrected] = questions();
     let rate = sample(1)["success_rate"].as_f64();
     let expected = json!([["batch_002-1753939654", rate, "2025-07-31T05:27:34Z"]]);
-    assert_eq!(rows(machine, &[first]), expected);
+    assert_eq!(asked(machine, &first), expected);
 
-    // The second cannot be answered as written; the refusal shows how it can.
-    let second = "(d/q '[:find ?date ?avg-success :keys date avg-success :where [?e :evaluation/timestamp ?timestamp]
-                   [?e :evaluation/success-rate ?rate] [(java.time.LocalDate/from ?timestamp) ?date]] (d/as-of db #inst \"2025-07-31\"))";
-    machine.evalfleet(&["query", second]).expect(64).says(&["?avg-success", "(avg ?rate)", ":with ?e"]);
-    let corrected = "[:find ?date (avg ?rate) :keys date avg-success :with ?e :where [?e :evaluation/timestamp ?timestamp]
-                     [?e :evaluation/success-rate ?rate] [(java.time.LocalDate/from ?timestamp) ?date]]";
-    let days = rows(machine, &[corrected]);
-    let mean = (0..3).filter_map(|index| sample(index)["success_rate"].as_f64()).sum::<f64>() / 3.0;
-    assert_eq!(days[0]["date"], "2025-07-31", "{days}");
-    assert!(
-        (days[0]["avg-success"].as_f64().unwrap_or_default() - mean).abs() < 1e-9,
-        "{days}, and not {mean}"
-    );
+    // The second cannot be answered as written: the refusal shows how it can, which is what the file has, too.
+    let refused = machine.evalfleet(&["query", &second]).expect(64).says(&["?avg-success is never bound"]);
+    let (status, problem) = Api::of(machine).post("/v1/query", &json!({ "query": second }));
+    assert_eq!((status.as_u16(), problem["exit"].as_u64()), (400, Some(64)), "{problem}");
+    let shown = |text: &str| {
+        let query = text.split_once("; write ").unwrap_or_else(|| panic!("no correction: {text}")).1;
+        query.lines().next().expect("a line").to_owned()
+    };
+    let meant = shown(problem["detail"].as_str().expect("a detail"));
+    assert_eq!(shown(&refused.err), meant);
+    let sent = |text: &str| guard::check(text, &[]).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
+    assert_eq!(sent(&meant), sent(&corrected));
+    // It names a moment before the first batch; as of later ones, there is one batch, and then all three.
+    assert_eq!(asked(machine, &meant), json!([]));
+    let as_of = |moment: &str| asked(machine, &corrected.replace("2025-07-31", moment));
+    let mean = |count: usize| {
+        (0..count).filter_map(|index| sample(index)["success_rate"].as_f64()).sum::<f64>() / count as f64
+    };
+    for (moment, batches) in [("2025-07-31T05:00:00Z", 1), ("2025-08-01", 3)] {
+        let days = as_of(moment);
+        assert_eq!(
+            (days.as_array().map(Vec::len), &days[0]["date"]),
+            (Some(1), &json!("2025-07-31")),
+            "{days}"
+        );
+        let told = days[0]["avg-success"].as_f64().unwrap_or_default();
+        assert!((told - mean(batches)).abs() < 1e-9, "as of {moment}: {days}, and not {}", mean(batches));
+    }
 
-    let third = "(d/q '[:find ?function-name (avg ?success-rate)
-                  :where
-                  [?e :evaluation/function-calls ?fc]
-                  [?fc :function-call/name ?function-name]
-                  [?fc :function-call/success-rate ?success-rate]
-                  [(< ?success-rate 0.5)]] db)";
-    let failing = rows(machine, &[third]);
+    let failing = asked(machine, &third);
     assert!(
         failing
             .as_array()
@@ -121,6 +145,14 @@ fn the_past_is_asked_as_it_was_known(machine: &Machine) {
     let known =
         machine.evalfleet(&["get", batch, "--as-of", "2025-07-31T06:00:00Z", "--json"]).expect(0).json();
     assert_eq!(known["evaluation/infrastructure-faults"], 3);
+    let listed = |moment: &str| {
+        let answer = machine.evalfleet(&["list", "--json", "--as-of", moment]).expect(0);
+        let lines = answer.out.lines().map(|line| serde_json::from_str(line).expect("a document"));
+        lines.map(|entry: Value| entry["id"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("2025-07-31T05:00:00Z"), ["batch_001-1753935915"]);
+    assert_eq!(listed("2025-07-31T06:00:00Z"), [batch, "batch_001-1753935915"]);
+    machine.evalfleet(&["list", "--as-of", "yesterday"]).expect(64).says(&["yesterday"]);
 }
 
 fn a_query_that_would_execute_something_is_refused(machine: &Machine) {

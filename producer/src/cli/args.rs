@@ -114,10 +114,16 @@ pub enum Command {
         as_of: Option<String>,
     },
     /// Show the newest evaluations.
+    #[command(
+        after_help = "Examples:\n  evalfleet list --limit 100 --json | jq -r .id\n  evalfleet list --as-of 2026-01-31"
+    )]
     List {
         /// How many.
         #[arg(long, default_value_t = 20)]
         limit: usize,
+        /// As it was known then: a time, or a transaction.
+        #[arg(long, value_name = "TIME")]
+        as_of: Option<String>,
     },
     /// Ask the history in Datalog.
     #[command(

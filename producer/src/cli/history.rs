@@ -26,8 +26,8 @@ pub(crate) async fn get(context: &Context, id: String, as_of: Option<&str>) -> R
     Ok(Exit::Passed)
 }
 
-pub(crate) async fn list(context: &Context, limit: usize) -> Result<Exit, Failure> {
-    let document = Api::new(&context.settings.api)?.recent(limit).await?;
+pub(crate) async fn list(context: &Context, limit: usize, as_of: Option<&str>) -> Result<Exit, Failure> {
+    let document = Api::new(&context.settings.api)?.recent(limit, as_of).await?;
     let entries = document.get("evaluations").or(Some(&document)).and_then(Value::as_array).cloned();
     for entry in entries.unwrap_or_default() {
         if context.json {

@@ -130,7 +130,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Batch(command) => batch::batch(context, command).await,
         Command::Backup(command) => backup::backup(context, command).await,
         Command::Get { id, as_of } => history::get(context, id, as_of.as_deref()).await,
-        Command::List { limit } => history::list(context, limit).await,
+        Command::List { limit, as_of } => history::list(context, limit, as_of.as_deref()).await,
         Command::Query(args) => history::query(context, args).await,
         Command::Insights { as_of } => insight::insights(context, as_of.as_deref()).await,
         Command::Ci(command) => insight::ci(context, command).await,
