@@ -1,11 +1,14 @@
 //! From an evaluation to facts: the maps of one transaction. Pure.
 //!
-//! An evaluation is at most about forty datoms: what queries ask for. The full document stays in the
-//! blob store under the hash that `:evaluation/document` holds. Every component has an identity derived
-//! from the job's, so that recording the same result again adds nothing. What is absent is not written.
+//! An evaluation is at most forty datoms: what queries ask for, the least asked for left out ([`fit`]). The full
+//! document stays in the blob store under the hash that `:evaluation/document` holds. Every component has an
+//! identity derived from the job's, so that recording the same result again adds nothing. What is absent is not
+//! written.
 
 pub mod amended;
 pub mod dead;
+
+mod fit;
 
 use crate::history::{Imported, Question};
 use evalfleet_datomic::edn::Value;
@@ -125,13 +128,13 @@ pub fn evaluation(evaluation: &Evaluation, document: Sha256) -> Vec<Value> {
         .many("evaluation/labels", labels(evaluation));
     let facts = outputs(measures(facts, evaluation), "stdout", &evaluation.stdout);
     let facts = effects(outputs(facts, "stderr", &evaluation.stderr), &evaluation.effects);
-    let calls = evaluation.calls.iter().enumerate().map(|(index, made)| call(&id, index, made)).collect();
     // An entity without an identity: it is made anew each time, and Datomic lets only one be.
-    let claim = one_of("record/of", evaluation.id.to_string());
-    let mut all = vec![facts.many("evaluation/function-calls", calls).done(), claim];
+    let mut others = vec![one_of("record/of", evaluation.id.to_string())];
     if evaluation.status == Status::Dead {
-        all.push(dead::joined(evaluation));
+        others.push(dead::joined(evaluation));
     }
+    let mut all = vec![fit::fit(facts, calls(&id, &evaluation.calls), &others).done()];
+    all.append(&mut others);
     all
 }
 
@@ -183,13 +186,42 @@ fn effects(facts: Facts, effects: &[Effect]) -> Facts {
         )
 }
 
-fn call(id: &str, index: usize, call: &Call) -> Value {
-    Facts::of("function-call/id", format!("{id}/call/{index}"))
-        .text("function-call/name", &call.name)
-        .maybe("function-call/success-rate", call.success_rate.map(Value::Float))
-        .time("function-call/duration-us", call.duration)
-        .maybe("function-call/exit-code", call.exit_code.map(|code| Value::Int(i64::from(code))))
-        .done()
+/// One component for each function: calls of the same one, as the cases of a tool are, are summed.
+fn calls(id: &str, made: &[Call]) -> Vec<Facts> {
+    let mut functions: Vec<(&str, Vec<&Call>)> = Vec::new();
+    for call in made {
+        match functions.iter_mut().find(|(name, _)| *name == call.name) {
+            Some((_, own)) => own.push(call),
+            None => functions.push((&call.name, vec![call])),
+        }
+    }
+    let component = |(index, (name, own)): (usize, &(&str, Vec<&Call>))| {
+        sum_of_calls(
+            Facts::of("function-call/id", format!("{id}/call/{index}")).text("function-call/name", name),
+            own,
+        )
+    };
+    functions.iter().enumerate().map(component).collect()
+}
+
+fn sum_of_calls(facts: Facts, own: &[&Call]) -> Facts {
+    let rates: Vec<f64> = own.iter().filter_map(|call| call.success_rate).collect();
+    let mean = (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / rates.len() as f64);
+    let facts = facts
+        .maybe("function-call/success-rate", mean.map(Value::Float))
+        .time("function-call/duration-us", own.iter().map(|call| call.duration).sum())
+        .maybe(
+            "function-call/exit-code",
+            own.last().and_then(|call| call.exit_code).map(|code| Value::Int(i64::from(code))),
+        );
+    if own.len() == 1 {
+        return facts;
+    }
+    // Those that were not put to the test have no rate, and do not count beside those that have one.
+    let count = if rates.is_empty() { own.len() } else { rates.len() };
+    facts
+        .count("function-call/count", count as u64)
+        .count("function-call/failures", rates.iter().filter(|rate| **rate < 1.0).count() as u64)
 }
 
 fn labels(evaluation: &Evaluation) -> Vec<Value> {

@@ -10,6 +10,7 @@ mod cancel;
 mod change;
 mod dead;
 mod errors;
+mod facts;
 mod faults;
 mod history;
 mod insight;
@@ -91,6 +92,8 @@ fn main() -> ExitCode {
         roles::ALL,
         pressure::ALL,
         faults::ALL,
+        // It counts what all before it recorded.
+        facts::ALL,
     ]) {
         trials.extend(group.iter().map(on_machine));
     }

@@ -38,7 +38,7 @@
   (sort (keep #(second (re-matches #"(.*)\.db" (.getName %))) (.listFiles kept))))
 
 (deftest earlier-ones-are-read
-  (is (<= 3 (count (versions))))
+  (is (<= 4 (count (versions))))
   (doseq [version (versions)]
     (testing version
       (let [folder (copy-of version)
