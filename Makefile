@@ -63,7 +63,7 @@ lint: ## Formatting and clippy, as changes are expected to pass them.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --test simulation --test vm --test whole -- -D warnings
 
-fuzz: ## Fuzz what reads the bytes of VMs: FUZZ_SECONDS (600) for each target.
+fuzz: ## Fuzz what reads the bytes of VMs, and the guard of questions: FUZZ_SECONDS (600) for each target.
 	@tests/fuzz/run.sh
 
 bench: build ## Measure; results go to bench/results/.

@@ -17,10 +17,10 @@ flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
  -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-simplifycfg-branch-fold-threshold=0"
 CARGO_TARGET_DIR=$work RUSTFLAGS=$(echo "$flags" | tr -d '\n') \
-    cargo build --locked --quiet --release --target "$target" --bin disk --bin frames --bin network
+    cargo build --locked --quiet --release --target "$target" --bin disk --bin frames --bin guard --bin network
 report=$root/bench/results/fuzz.txt
 host="$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(rustc -V | cut -d' ' -f1,2)"
-for name in ${*:-disk frames network}; do
+for name in ${*:-disk frames guard network}; do
     mkdir -p "$work/corpus/$name" "artifacts/$name"
     log=$work/$name.log
     echo "fuzz: $name for $seconds s; $log tells how it goes" >&2
@@ -30,8 +30,8 @@ for name in ${*:-disk frames network}; do
     { ./summary.sh "$name" "$(ls "corpus/$name" | wc -l)" < "$log"; echo "    $(date -u '+%Y-%m-%d %H:%M UTC'), $host"; } | tee "$work/$name.said"
     # What was said of the others stays.
     {
-        echo "fuzz: the readers of what VMs say and leave (make fuzz)"
-        for other in disk frames network; do
+        echo "fuzz: the readers of what VMs say and leave, and the guard of questions (make fuzz)"
+        for other in disk frames guard network; do
             if [ "$other" = "$name" ]; then cat "$work/$name.said"; else grep -A 1 "^$other: " "$report" || true; fi
         done
     } > "$work/report"
