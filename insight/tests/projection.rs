@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may, its helpers as well")]
 
+#[path = "projection/agreement.rs"]
+mod agreement;
+
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::{Bounds, Client, Config, Point, View, guard};
 use evalfleet_insight::projection::follow::Projection;
