@@ -393,6 +393,12 @@ pub struct Provenance {
     /// The hash of what the job asked: the same question has the same key.
     #[serde(default)]
     pub content_key: Option<Sha256>,
+    /// What the job asked, whole, in the blob store: what a replay asks again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Sha256>,
+    /// Why that was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_withheld: Option<String>,
     /// How the VM came to be clean.
     pub reset: Option<Reset>,
 }

@@ -23,6 +23,7 @@ pub mod amendment;
 pub mod control;
 pub mod dead;
 pub mod envelope;
+pub mod kept;
 pub mod topology;
 pub mod wire;
 

@@ -66,6 +66,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 /// # Errors
 /// As [`decode`], and for newer versions.
 pub fn decode_job(bytes: &[u8]) -> Result<Job, DecodeError> {
+    decode_versioned(bytes)
+}
+
+/// The same for any document that says its version.
+pub(crate) fn decode_versioned<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     #[derive(serde::Deserialize)]
     struct Version {
         schema: u16,

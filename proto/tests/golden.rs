@@ -12,6 +12,7 @@ use evalfleet_proto::evaluation::*;
 use evalfleet_proto::guest::{Exited, FromGuest, Hello, Run, ToGuest};
 use evalfleet_proto::ids::{JobId, Sha256};
 use evalfleet_proto::job::*;
+use evalfleet_proto::kept::KeptJob;
 use evalfleet_proto::network::{Contact, Protocol};
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::submission::{Defaults, Submission};
@@ -183,6 +184,10 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
         ),
     );
     golden("evaluation-network", &evaluation_with_network());
+    let mut kept = evaluation();
+    kept.provenance.job = Some(Sha256::of(b"job"));
+    golden("evaluation-kept", &kept);
+    golden("kept-job", &KeptJob::of(&command()).unwrap());
     let body = vec![0, 255, 1];
     golden(
         "dead-letter",
@@ -313,6 +318,7 @@ proptest! {
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = wire::decode_job(&bytes);
         let _ = wire::decode::<Evaluation>(&bytes);
+        let _ = KeptJob::decode(&bytes);
         let _ = wire::decode::<FromGuest>(&bytes);
     }
 

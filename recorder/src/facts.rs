@@ -110,6 +110,7 @@ pub fn evaluation(evaluation: &Evaluation, document: Sha256) -> Vec<Value> {
         .maybe("evaluation/model", model.map(|model| Value::Str(cut(model))))
         .at(evaluation.finished)
         .put("evaluation/document", Value::Str(document.to_string()))
+        .maybe("evaluation/job", place.job.map(|job| Value::Str(job.to_string())))
         .put("evaluation/attempt", Value::Int(i64::from(place.attempt)))
         .put("evaluation/worker", worker)
         .maybe("evaluation/image", place.image.clone().map(|digest| one_of("image/digest", digest)))

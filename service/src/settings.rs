@@ -9,6 +9,7 @@ pub mod network;
 use crate::permit::Permit;
 use evalfleet_proto::ids::{ImageRef, Lane};
 use evalfleet_proto::units::{self, ByteSize};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -139,6 +140,8 @@ pub struct Worker {
     pub effects_max: usize,
     /// Output kept in the result itself.
     pub preview: ByteSize,
+    /// Names of variables whose value is a secret, each a glob.
+    secret_env: Vec<String>,
     /// What jobs may be allowed to reach, each a [`Permit`].
     network_allow: Vec<String>,
     /// Connections of a job at one moment.
@@ -357,6 +360,7 @@ impl Settings {
             .with_list_parse_key("broker.lanes")
             .with_list_parse_key("worker.lanes")
             .with_list_parse_key("worker.network_allow")
+            .with_list_parse_key("worker.secret_env")
             .try_parsing(true)
             .source(Some(variables.collect()));
         let settings: Self = builder.add_source(environment).build()?.try_deserialize()?;
@@ -408,6 +412,9 @@ impl Settings {
             if let Err(error) = permit.parse::<Permit>() {
                 wrong.push(format!("worker.network_allow: {error}"));
             }
+        }
+        if let Err(error) = globs(&self.worker.secret_env) {
+            wrong.push(format!("worker.secret_env: {error}"));
         }
         if !(1..=256).contains(&self.worker.network_connections) {
             wrong.push("worker.network_connections must be between 1 and 256".to_owned());
@@ -517,6 +524,20 @@ impl Worker {
     pub fn network_allow(&self) -> Vec<Permit> {
         self.network_allow.iter().filter_map(|permit| permit.parse().ok()).collect()
     }
+
+    /// The variables whose value is a secret; what is no glob was refused with the settings.
+    pub fn secret_env(&self) -> GlobSet {
+        globs(&self.secret_env).unwrap_or_default()
+    }
+}
+
+/// Globs that match whatever the case of letters.
+fn globs(patterns: &[String]) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(GlobBuilder::new(pattern).case_insensitive(true).build()?);
+    }
+    set.build()
 }
 
 impl Broker {

@@ -54,7 +54,12 @@ fn the_oldest_goes_and_nothing_else() {
     let batches = repository().join("tests/data/batches").join("results_batch_001_1753935915.json");
     machine.evalfleet(&["history", "import", &batches.display().to_string()]).expect(0);
     let old = ids(&machine, &[]);
-    let run = machine.evalfleet(&["run", "--json", "--", "sh", "-c", "seq 100000"]).expect(0).json();
+    // What only its job points to, since it does not fit into a message.
+    let (dir, input) = (tempfile::tempdir().expect("a folder"), "kept with its job\n".repeat(20_000));
+    std::fs::write(dir.path().join("input"), &input).expect("written");
+    let file = format!("{}:/workspace/input", dir.path().join("input").display());
+    let run = ["run", "--json", "--file", &file, "--", "sh", "-c", "seq 100000"];
+    let run = machine.evalfleet(&run).expect(0).json();
     let id = run["id"].as_str().expect("an id").to_owned();
     let recorded = machine.recorded(&id);
     let (orphan, key) = (machine.state().join("blobs"), Sha256::of(b"nobody's").to_string());
@@ -111,6 +116,11 @@ fn the_oldest_goes_and_nothing_else() {
         100_000,
         "its output is whole"
     );
+    let job = recorded["provenance"]["job"].as_str().expect("its job is kept").to_owned();
+    for key in [job, Sha256::of(input.as_bytes()).to_string()] {
+        let kept = machine.state().join("blobs").join(&key[..2]).join(&key[2..4]).join(&key);
+        assert!(kept.exists(), "{key} is gone");
+    }
     // A backup of it is whole as well.
     machine.evalfleet(&["backup", "now"]).expect(0);
     let notes = "[:find [?before ...] :where [_ :retention/before ?before]]";

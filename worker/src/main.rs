@@ -10,6 +10,7 @@ use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, part, ready, shutdown};
 use evalfleet_worker::control::Control;
 use evalfleet_worker::job::Runner;
+use evalfleet_worker::keep::Keeper;
 use evalfleet_worker::probe::probe;
 use evalfleet_worker::service::Service;
 use evalfleet_worker::supply::Supply;
@@ -88,8 +89,9 @@ async fn work(settings: Arc<Settings>) -> anyhow::Result<Exit> {
     ready::announce(&settings)?;
     tracing::info!(worker = worker.as_str(), accelerator, qemu = template.qemu_version(), "ready for jobs");
 
+    let keeper = Keeper::new(blobs.clone(), &settings);
     let runner = Runner::new(settings.clone(), worker.clone(), supply, blobs);
-    let mut service = Service::new(link.clone(), runner, worker, settings).heeding(control);
+    let mut service = Service::new(link.clone(), runner, worker, settings).heeding(control).keeping(keeper);
     service.serve(&drain, &give_up).await?;
     link.close().await;
     tracing::info!("stopped");

@@ -17,6 +17,7 @@
 use crate::control::Control;
 use crate::control::tombstones::CalledOff;
 use crate::job::{Fate, Run, Runner};
+use crate::keep::{Keeper, Kept};
 use crate::verdict::Verdict;
 use crate::vm;
 use evalfleet_broker::{Confirmed, Delivery, Error, Link};
@@ -29,6 +30,7 @@ use evalfleet_proto::ids::{JobId, Lane, Sha256, WorkerId};
 use evalfleet_proto::job::{Attempt, Job};
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::{SCHEMA_VERSION, topology, wire};
+use evalfleet_service::blobs;
 use evalfleet_service::settings::Settings;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,23 +69,30 @@ pub struct Service<R = Runner> {
     worker: WorkerId,
     settings: Arc<Settings>,
     control: Control,
+    keeper: Option<Keeper>,
     answered: VecDeque<Answered>,
     events: mpsc::Sender<Told>,
 }
 
 impl<R: Run> Service<R> {
-    /// A worker that takes jobs over `link`, and hears nothing of those that are called off.
+    /// A worker that takes jobs over `link`, hears nothing of those that are called off, and keeps none.
     pub fn new(link: Arc<Link>, runner: R, worker: WorkerId, settings: Arc<Settings>) -> Self {
         let (events, told) = mpsc::channel(EVENTS_MAX);
         tokio::spawn(tell(link.clone(), told));
         let (control, answered) = (Control::deaf(), VecDeque::new());
-        Self { link, runner, worker, settings, control, answered, events }
+        Self { link, runner, worker, settings, control, keeper: None, answered, events }
     }
 
     /// The same, which heeds what `control` hears.
     #[must_use]
     pub fn heeding(self, control: Control) -> Self {
         Self { control, ..self }
+    }
+
+    /// The same, which has `keeper` keep what its jobs ask.
+    #[must_use]
+    pub fn keeping(self, keeper: Keeper) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// Takes jobs until `drain`, then finishes the one it has. `give_up` ends even that: the job goes back.
@@ -198,7 +207,15 @@ impl<R: Run> Service<R> {
             // Nobody waits for events: when there is no room, this one is not told.
             let _ = events.try_send(Told { job: id, inbox: waiting.clone(), event });
         };
-        let fate = Box::pin(self.runner.run(&job, taken, hold.token(), &mut tell)).await;
+        // While the job runs, for nobody is to wait for it.
+        let run = Box::pin(self.runner.run(&job, taken, hold.token(), &mut tell));
+        let (kept, mut fate) = futures::future::join(keep(self.keeper.as_ref(), &job), run).await;
+        if let Fate::Done(evaluation) = &mut fate {
+            match kept {
+                Ok(kept) => kept.note(&mut evaluation.provenance),
+                Err(error) => fate = Fate::Fault(format!("what the job asks cannot be kept: {error}")),
+            }
+        }
         let called_off = hold.called_off();
         drop(hold);
         if let Some(why) = called_off {
@@ -267,7 +284,17 @@ impl<R: Run> Service<R> {
         tracing::info!(job = %job.id, why = why.as_str(), how, "called off");
         let mut verdict = Verdict::cancelled(how);
         verdict.evidence.insert(0, Evidence::new(Source::Client, why.as_str()));
-        self.publish_result(&self.runner.blank(job, taken, verdict), inbox).await
+        self.publish_result(&self.not_run(job, taken, verdict).await, inbox).await
+    }
+
+    /// A report of a job that did not run. It is made also where the job cannot be kept: its verdict stands.
+    async fn not_run(&self, job: &Job, taken: Timestamp, verdict: Verdict) -> Evaluation {
+        let mut evaluation = self.runner.blank(job, taken, verdict);
+        match keep(self.keeper.as_ref(), job).await {
+            Ok(kept) => kept.note(&mut evaluation.provenance),
+            Err(error) => tracing::warn!(job = %job.id, %error, "what the job asks cannot be kept"),
+        }
+        evaluation
     }
 
     /// Sends a copy that asks for the next try, to wait its turn.
@@ -290,7 +317,8 @@ impl<R: Run> Service<R> {
         delivery: &Delivery<Confirmed>,
     ) -> Result<Confirmed, Error> {
         let reason = format!("all {} tries ended in a fault of ours", job.attempts.len());
-        let mut evaluation = self.runner.blank(job, taken, dead(Cause::Infrastructure, &reason, &error));
+        let verdict = dead(Cause::Infrastructure, &reason, &error);
+        let mut evaluation = self.not_run(job, taken, verdict).await;
         evaluation.attempts.clone_from(&job.attempts);
         evaluation.provenance.attempt = job.attempts.len() as u32;
         self.bury(DeadLetter {
@@ -360,6 +388,14 @@ impl<R: Run> Service<R> {
         self.link
             .publish(topology::DEAD, &topology::dead_key(&letter.lane), &envelope, &wire::encode(&letter))
             .await
+    }
+}
+
+/// Keeps what `job` asks, where there is somebody to keep it.
+async fn keep(keeper: Option<&Keeper>, job: &Job) -> Result<Kept, blobs::Error> {
+    match keeper {
+        Some(keeper) => keeper.keep(job).await,
+        None => Ok(Kept::default()),
     }
 }
 

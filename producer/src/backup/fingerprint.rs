@@ -16,7 +16,7 @@ pub(super) struct Fingerprint {
     pub(super) datoms: u64,
     /// Of each transaction's text, and of the digest before it.
     pub(super) digest: Sha256,
-    /// The documents that it points to.
+    /// The documents that it points to, and the jobs.
     pub(super) documents: BTreeSet<Sha256>,
 }
 
@@ -56,7 +56,9 @@ impl Fingerprint {
         self.digest = Sha256::of(text.as_bytes());
         self.transactions += 1;
         self.datoms += facts.len() as u64;
-        let points = |attribute: &str| matches!(attribute, "evaluation/document" | "dead-letter/document");
+        let points = |attribute: &str| {
+            matches!(attribute, "evaluation/document" | "evaluation/job" | "dead-letter/document")
+        };
         let documents = transaction.datoms.iter().filter(|fact| fact.added && points(&fact.attribute));
         self.documents
             .extend(documents.filter_map(|fact| Value::as_str(&fact.value)?.parse::<Sha256>().ok()));

@@ -6,7 +6,7 @@ use super::order::Look;
 use super::policy::Size;
 use super::violation::Violation;
 use evalfleet_proto::Timestamp;
-use evalfleet_proto::evaluation::{Evaluation, Evidence, Source};
+use evalfleet_proto::evaluation::{Evaluation, Evidence, Provenance, Source};
 use evalfleet_proto::ids::{JobId, Sha256};
 use evalfleet_proto::status::{Cause, Exit, Status};
 use serde::{Deserialize, Serialize};
@@ -199,7 +199,8 @@ impl Subject {
             metrics: run.metrics.clone(),
             warnings: run.warnings.clone(),
             timings: run.timings.clone(),
-            provenance: run.provenance.clone(),
+            // The job of one look is not what all of them asked.
+            provenance: Provenance { job: None, ..run.provenance.clone() },
             ..blank
         }
     }

@@ -10,7 +10,7 @@ use evalfleet_analytics::rate::Tally;
 use evalfleet_analytics::recommend::{Action, Evidence as Known, Policy, Recommendation, recommend};
 use evalfleet_images::tool::Case;
 use evalfleet_proto::Timestamp;
-use evalfleet_proto::evaluation::{Call, Evaluation, Evidence, Source};
+use evalfleet_proto::evaluation::{Call, Evaluation, Evidence, Provenance, Source};
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::job::{Content, FileIn, INLINE_BYTES_MAX, Job, Limits, Task};
 use evalfleet_proto::status::{Cause, Status};
@@ -314,7 +314,8 @@ fn verdict(
     evaluation.success_rate = current.tally.rate();
     evaluation.calls = current.cases.iter().map(|case| call(tool, case)).collect();
     if let Some((_, run)) = runs.first() {
-        evaluation.provenance = run.evaluation.provenance.clone();
+        // The job of one run is not what all of them asked.
+        evaluation.provenance = Provenance { job: None, ..run.evaluation.provenance.clone() };
         evaluation.metrics = run.evaluation.metrics.clone();
     }
     evaluation.labels = [("tool", tool.spec.name.clone()), ("code", tool.code.to_string())]

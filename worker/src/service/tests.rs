@@ -7,8 +7,10 @@ use evalfleet_broker::transport::{
 };
 use evalfleet_proto::control::Control as Word;
 use evalfleet_proto::ids::BatchId;
+use evalfleet_proto::kept::KeptJob;
 use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_proto::topology::Topology;
+use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Layers;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
@@ -302,6 +304,10 @@ struct Scene {
 
 impl Scene {
     fn begin(broker: Broker, does: &[Does]) -> Self {
+        Self::begin_keeping(broker, does, None)
+    }
+
+    fn begin_keeping(broker: Broker, does: &[Does], blobs: Option<&Blobs>) -> Self {
         let settings =
             Arc::new(evalfleet_service::settings::Settings::from_layers(&Layers::default()).unwrap());
         let (ran, drain) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
@@ -312,7 +318,9 @@ impl Scene {
         let does = does.iter().copied().collect();
         let runner = Stand { does, ran: ran.clone(), worker: worker.clone(), supply };
         let control = Control::listen(link.clone(), drain.clone());
+        let keeper = blobs.map(|blobs| Keeper::new(blobs.clone(), &settings));
         let mut service = Service::new(link, runner, worker, settings).heeding(control);
+        service.keeper = keeper;
         let (draining, never) = (drain.clone(), CancellationToken::new());
         let serving = tokio::spawn(async move {
             service.serve(&draining, &never).await?;
@@ -462,4 +470,38 @@ async fn only_the_last_answers_are_remembered() {
     broker.submit(&jobs[0], true);
     let (results, ran) = scene.end(jobs.len() + 2).await;
     assert_eq!((results.len(), ran.len()), (jobs.len() + 1, jobs.len() + 1));
+}
+
+#[tokio::test]
+async fn what_a_job_asks_is_there_when_its_result_points_to_it() {
+    let (broker, blobs) = (Broker::default(), Blobs::in_memory());
+    let (ran, doomed) = (job(None), job(None));
+    broker.submit(&ran, false);
+    broker.submit(&doomed, false);
+    broker.say(&cancel(&doomed));
+    let (results, _) = Scene::begin_keeping(broker, &[Does::Pass], Some(&blobs)).end(2).await;
+    for (result, job) in results.iter().zip([&ran, &doomed]) {
+        assert_eq!((result.id, &result.provenance.job_withheld), (job.id, &None));
+        let kept = blobs.get(result.provenance.job.expect("it is kept")).await.unwrap();
+        assert_eq!(KeptJob::decode(&kept).unwrap(), KeptJob::of(job).unwrap());
+    }
+    assert_eq!(blobs.entries().await.unwrap().len(), 1, "they ask the same");
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_kept_is_tried_again_as_with_any_fault_of_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("blobs");
+    let blobs = Blobs::in_dir(&place).unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::write(&place, "no folder").unwrap();
+    let settings = evalfleet_service::settings::Settings::from_layers(&Layers::default()).unwrap();
+    let tries = settings.broker.attempts_max as usize;
+    let broker = Broker::default();
+    broker.submit(&job(None), false);
+    let (results, ran) =
+        Scene::begin_keeping(broker, &vec![Does::Pass; tries], Some(&blobs)).end(tries).await;
+    assert_eq!((results.len(), ran.len()), (1, tries));
+    assert_eq!((results[0].status, results[0].cause), (Status::Dead, Some(Cause::Infrastructure)));
+    assert!(results[0].attempts[0].error.contains("cannot be kept"), "{:?}", results[0].attempts);
 }
