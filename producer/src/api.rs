@@ -2,7 +2,7 @@
 
 use evalfleet_proto::dead::{Card, Filter};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::JobId;
+use evalfleet_proto::ids::{JobId, Sha256};
 use evalfleet_proto::status::Exit;
 use evalfleet_service::settings;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -274,17 +274,31 @@ impl Api {
         }
     }
 
+    /// A content of the blob store, checked against its hash.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is not there (any more).
+    pub async fn blob(&self, key: Sha256) -> Result<Vec<u8>, Error> {
+        let bytes = self.answer(self.at(&["v1", "blobs", &key.to_string()])?).await?;
+        match Sha256::of(&bytes) {
+            hash if hash == key => Ok(bytes),
+            found => Err(Error::Failed(format!("the API's answer for the blob {key} has the hash {found}"))),
+        }
+    }
+
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+        let body = self.answer(request).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| Error::Failed(format!("the API's answer does not decode: {error}")))
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Vec<u8>, Error> {
         let unreachable =
             |error: reqwest::Error| Error::Unreachable { url: self.url.clone(), reason: root_cause(&error) };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
-        if status.is_success() {
-            return serde_json::from_slice(&body)
-                .map_err(|error| Error::Failed(format!("the API's answer does not decode: {error}")));
-        }
-        Err(self.problem(status, &body))
+        if status.is_success() { Ok(body.to_vec()) } else { Err(self.problem(status, &body)) }
     }
 
     fn problem(&self, status: StatusCode, body: &[u8]) -> Error {

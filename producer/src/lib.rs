@@ -8,6 +8,7 @@
 //!   image's to any agent.
 //! - [`change`] evaluates changes to a repository, and makes those that are safe.
 //! - [`dead`] looks into the dead letters and replays them.
+//! - [`replay`] runs any recorded evaluation again, and tells the first thing that comes out otherwise.
 //! - [`api`] asks the REST API for what was recorded.
 //! - [`machine`] runs the whole fleet on one machine, as supervised children.
 //! - [`doctor`] checks what a machine needs, and says how to get it.
@@ -31,6 +32,8 @@ pub mod toolbox;
 pub mod mcp;
 
 pub mod api;
+
+pub mod replay;
 
 pub mod backup;
 pub mod doctor;

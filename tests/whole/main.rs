@@ -19,6 +19,7 @@ mod line;
 mod overtime;
 mod pile;
 mod pressure;
+mod replay;
 mod repository;
 mod retention;
 mod roles;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         life::ALL,
         dead::ALL,
         api::ALL,
+        replay::ALL,
         backup::ALL,
         insight::ALL,
         roles::ALL,

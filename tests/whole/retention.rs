@@ -121,6 +121,8 @@ fn the_oldest_goes_and_nothing_else() {
         let kept = machine.state().join("blobs").join(&key[..2]).join(&key[2..4]).join(&key);
         assert!(kept.exists(), "{key} is gone");
     }
+    let again = machine.evalfleet(&["replay", &id, "--json"]).expect(0).json();
+    assert_eq!(again["same"], 1, "{again}");
     // A backup of it is whole as well.
     machine.evalfleet(&["backup", "now"]).expect(0);
     let notes = "[:find [?before ...] :where [_ :retention/before ?before]]";

@@ -4,10 +4,12 @@ mod amend;
 mod backup;
 pub mod change;
 mod dead;
+mod replay;
 
 pub use amend::AmendArgs;
 pub use backup::BackupCommand;
 pub use dead::{DeadCommand, DeadListArgs, DeadReplayArgs, DeadWhich};
+pub use replay::ReplayArgs;
 
 use clap::{Args, Parser, Subcommand};
 use evalfleet_proto::Timestamp;
@@ -94,6 +96,18 @@ pub enum Command {
         evalfleet amend 0198c1c2-… --status passed --reason 'the check itself was wrong'"
     )]
     Amend(AmendArgs),
+    /// Run a recorded evaluation again, and tell the first thing that comes out otherwise.
+    ///
+    /// The job is asked again as it was kept: input, files, tool, limits, and the very image that it ran in. Compared are,
+    /// in this order, how it ended, its value, exit status, output, effects on the disk, files kept, what it tried to reach,
+    /// what it left running, and what it used, within what is usual of the same job. Times are told and decide nothing.
+    #[command(
+        after_help = "Examples:\n  evalfleet replay 0198c1c2-…\n  evalfleet replay 0198c1c2-… --times 10\n  \
+        evalfleet replay 0198c1c2-… --json | jq '.replays[].first'\n\n\
+        Exit codes: 0 the same, each time; 1 it diverged; 3 or 5 it was not put to the test; 4 it cannot be run again: \
+        no job was kept, or its image is gone."
+    )]
+    Replay(ReplayArgs),
     /// Show what a job wrote; with -f also while it runs.
     #[command(
         after_help = "Examples:\n  evalfleet logs 0198c1c2-…\n  evalfleet logs -f $(evalfleet submit job.jsonl)"

@@ -1,6 +1,6 @@
 //! Why a command ends early, with the exit code that says so.
 
-use crate::{api, change, client, machine, mcp, registry, toolbox};
+use crate::{api, change, client, machine, mcp, registry, replay, toolbox};
 use evalfleet_proto::status::Exit;
 use std::fmt;
 
@@ -49,6 +49,12 @@ impl From<registry::Error> for Failure {
 
 impl From<api::Error> for Failure {
     fn from(error: api::Error) -> Self {
+        Self::new(error.exit(), error)
+    }
+}
+
+impl From<replay::Error> for Failure {
+    fn from(error: replay::Error) -> Self {
         Self::new(error.exit(), error)
     }
 }

@@ -73,7 +73,8 @@ impl Live {
     }
 }
 
-fn usage(elapsed: Duration, cpu: Duration, memory_bytes: u64, disk_written_bytes: u64) -> String {
+/// What a job uses, in one line.
+pub(super) fn usage(elapsed: Duration, cpu: Duration, memory_bytes: u64, disk_written_bytes: u64) -> String {
     format!(
         "running {:.0} s: processor {:.1} s, memory {}, written {}",
         elapsed.as_secs_f64(),

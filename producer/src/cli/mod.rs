@@ -25,6 +25,7 @@ mod logs;
 mod machine;
 mod mcp;
 mod progress;
+mod replay;
 mod retain;
 mod run;
 mod self_description;
@@ -126,6 +127,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Wait(args) => jobs::wait(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Amend(args) => amend::amend(context, args).await,
+        Command::Replay(args) => Box::pin(replay::replay(context, args)).await,
         Command::Logs(args) => logs::logs(context, args).await,
         Command::Batch(command) => batch::batch(context, command).await,
         Command::Backup(command) => backup::backup(context, command).await,

@@ -107,7 +107,7 @@ fn effects(evaluation: &Evaluation, text: &mut String) {
 }
 
 /// A guest's words without what a terminal would obey.
-fn plain(words: &str) -> String {
+pub(super) fn plain(words: &str) -> String {
     words.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
