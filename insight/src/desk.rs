@@ -1,10 +1,13 @@
-//! What the API has done for those who may: jobs are submitted and called off, dead letters replayed and dropped.
+//! What the API has done for those who may: jobs are submitted, repeated and called off, dead letters replayed and
+//! dropped.
 //! By the client library, so that the same checks hold and the same is lost: nothing.
 
 use crate::problem::Problem;
 use evalfleet::client::{self, Client};
 use evalfleet::dead::{self, Office, Order, Outcome};
-use evalfleet_proto::evaluation::Verdict;
+use evalfleet::replay::refusal::{self, Refusal};
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::evaluation::{Evaluation, Verdict};
 use evalfleet_proto::ids::{BatchId, JobId};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::status::Exit;
@@ -53,6 +56,18 @@ impl Desk {
             return Err(Problem::misfit(format!("{}; nothing was submitted", wrong.join("; "))));
         }
         client.enqueue_many(jobs).boxed().try_collect().await.map_err(problem)
+    }
+
+    /// Submits a job that asks again what `original` asked, as `kept` has it.
+    ///
+    /// # Errors
+    /// When that cannot be, or its image is gone.
+    pub async fn replay(&self, original: &Evaluation, kept: &[u8]) -> Result<JobId, Problem> {
+        let refused = |refusal: Refusal| Problem::misfit(refusal.to_string());
+        let kept = refusal::read(original, kept).map_err(refused)?;
+        let job = refusal::again(original, &kept, Timestamp::now());
+        refusal::present(original, &job, &self.settings.images_dir()).map_err(refused)?;
+        self.client().await?.enqueue_job(&job).await.map_err(problem)
     }
 
     /// Calls a job off.

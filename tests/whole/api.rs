@@ -44,6 +44,11 @@ impl Api {
         request.timeout(Duration::from_secs(60)).send().await.expect("the API answers")
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Posts a document, and gives the status, and the answer where it has one.
     pub(crate) fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         self.document(Method::POST, path, Some(body))

@@ -2,6 +2,7 @@
 //! with its reason where it cannot be run.
 
 use super::Test;
+use super::api::Api;
 use super::faults::on_broker;
 use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::evaluation::Evaluation;
@@ -9,6 +10,7 @@ use evalfleet_proto::ids::JobId;
 use evalfleet_proto::status::Status;
 use evalfleet_proto::{Timestamp, topology, wire};
 use evalfleet_tests::machine::{Answer, Machine};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -18,6 +20,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("replay::what_is_not_the_subjects_doing_is_none", what_is_not_the_subjects_doing_is_none),
     ("replay::what_cannot_be_run_again_is_refused", what_cannot_be_run_again_is_refused),
     ("replay::a_secret_is_kept_nowhere", a_secret_is_kept_nowhere),
+    ("replay::the_api_and_the_repl_replay", the_api_and_the_repl_replay),
 ];
 
 /// Runs something and waits until it is recorded; gives its id.
@@ -182,4 +185,28 @@ fn held(dir: &Path, bytes: &[u8]) -> bool {
         }
         std::fs::read(&path).expect("it can be read").windows(bytes.len()).any(|window| window == bytes)
     })
+}
+
+fn the_api_and_the_repl_replay(machine: &Machine) {
+    let api = Api::of(machine);
+    let id = recorded(machine, &["--", "echo", "again"]);
+    let (status, answer) = api.post(&format!("/v1/evaluations/{id}/replay"), &json!({}));
+    assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+    let again = machine.recorded(answer["ids"][0].as_str().expect("an id"));
+    assert_eq!((&again["replay_of"], &again["stdout"]["text"]), (&json!(id), &json!("again\n")), "{again}");
+    for (id, status) in
+        [("0198c1c2-0000-7000-8000-000000000000", StatusCode::NOT_FOUND), ("none", StatusCode::BAD_REQUEST)]
+    {
+        assert_eq!(api.post(&format!("/v1/evaluations/{id}/replay"), &json!({})).0, status);
+    }
+    let url = format!("{}/v1/evaluations/{id}/replay", api.url());
+    assert_eq!(api.without_token(Method::POST, &url, Some("{}")).0, StatusCode::UNAUTHORIZED);
+
+    let said = machine.evalfleet_with(&format!("/replay {id}\nwait\n/jobs\n"), &["repl"]).expect(0).out;
+    for part in [format!("replay of {id}"), format!("the same as {id}"), "nothing is outstanding".to_owned()]
+    {
+        assert!(said.contains(&part), "{part:?}: {said}");
+    }
+    let nothing = "/replay 0198c1c2-0000-7000-8000-000000000000\n";
+    assert!(machine.evalfleet_with(nothing, &["repl"]).expect(64).out.contains("no evaluation"));
 }

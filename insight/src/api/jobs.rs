@@ -1,5 +1,5 @@
-//! `POST /v1/evaluations`, `POST /v1/evaluations/{id}/cancel`, `POST /v1/batches/{batch}/cancel`: for the role
-//! `submit`.
+//! `POST /v1/evaluations`, `POST /v1/evaluations/{id}/replay`, `POST /v1/evaluations/{id}/cancel`,
+//! `POST /v1/batches/{batch}/cancel`: for the role `submit`.
 
 use super::Shared;
 use super::ask::body;
@@ -9,6 +9,8 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use evalfleet::replay::refusal::{self, Refusal};
+use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::{BatchId, JobId};
 use evalfleet_proto::submission::Submission;
 use serde::{Deserialize, Serialize};
@@ -58,15 +60,38 @@ pub(super) async fn submit(
             .map_err(|error| Problem::misfit(format!("document {number}: {error}; nothing was submitted")))
     };
     let documents = documents.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
-    let ids = app.desk.submit(documents).await?;
-    let first = ids.first().map(ToString::to_string).unwrap_or_default();
-    let alone = ids.len() == 1;
+    Ok(accepted(&app.desk.submit(documents).await?))
+}
+
+/// The ids, and where the evaluation will be if there is one.
+fn accepted(ids: &[JobId]) -> Response {
     let submitted = Submitted { ids: ids.iter().map(ToString::to_string).collect() };
     let mut response = (StatusCode::ACCEPTED, Json(submitted)).into_response();
-    if let Some(place) = HeaderValue::from_str(&format!("/v1/evaluations/{first}")).ok().filter(|_| alone) {
+    if let [only] = ids
+        && let Ok(place) = HeaderValue::from_str(&format!("/v1/evaluations/{only}"))
+    {
         response.headers_mut().insert(header::LOCATION, place);
     }
-    Ok(response)
+    response
+}
+
+/// Run an evaluation again
+///
+/// The job is asked again as it was kept, in the very image that it ran in. What comes of it is an evaluation of its own,
+/// whose `replay_of` names this one; `evalfleet replay` also compares the two. Refused where no job was kept, its image is
+/// gone, or it is a dead letter. Wants the role `submit`.
+#[utoipa::path(post, path = "/v1/evaluations/{id}/replay", params(("id" = String, Path, description = "The job")),
+    responses((status = 202, body = Submitted), Problems))]
+pub(super) async fn replay(State(app): Shared, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id: JobId = id.parse().map_err(|error| Problem::bad_request(format!("{error}")))?;
+    let document = app.history.evaluation(&id.to_string(), None).await?.what;
+    let original: Evaluation =
+        serde_json::from_value(document).map_err(|_| Problem::misfit(format!("{id} is of no job")))?;
+    let refused = |refusal: Refusal| Problem::misfit(refusal.to_string());
+    let key = refusal::key(&original).map_err(refused)?;
+    let kept =
+        app.history.blob(key).await.map_err(|problem| refused(Refusal::Lost { id, why: problem.detail }))?;
+    Ok(accepted(&[app.desk.replay(&original, &kept).await?]))
 }
 
 /// Call a job off

@@ -95,6 +95,7 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(session::role));
     let submitting = OpenApiRouter::new()
         .routes(routes!(jobs::submit))
+        .routes(routes!(jobs::replay))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::cancel_batch))
         .route_layer(from_fn(access::submitters));

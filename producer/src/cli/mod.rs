@@ -151,6 +151,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
     }
 }
 
+pub(crate) use replay::told as told_of_replay;
 pub(crate) use run::{admit, submission_of_call};
 
 /// Does what a line of the REPL says.

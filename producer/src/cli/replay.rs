@@ -148,7 +148,7 @@ fn summary(replays: &[Replayed]) -> String {
 }
 
 /// A replay as people read it: whether it is the same, where it is not, and what else is known.
-pub(super) fn told(of: JobId, replayed: &Replayed) -> String {
+pub(crate) fn told(of: JobId, replayed: &Replayed) -> String {
     let comparison = &replayed.comparison;
     let mut text = match (comparison.outcome, &comparison.first) {
         (Outcome::Same, _) => format!("{} the same as {of}", replayed.id),

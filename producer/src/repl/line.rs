@@ -24,9 +24,11 @@ pub(super) enum Line {
     Wrong(String),
 }
 
-/// Reads a line. The arguments of `call` and `query` are taken as they stand, quotes and all.
+/// Reads a line, with or without a slash before its first word. The arguments of `call` and `query` are taken as they
+/// stand, quotes and all.
 pub(super) fn read(line: &str) -> Line {
     let line = line.trim();
+    let line = line.strip_prefix('/').unwrap_or(line);
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
     match (word, rest) {
@@ -109,6 +111,20 @@ mod tests {
         let Command::Run(run) = *command else { panic!("no run") };
         assert_eq!(run.argv, ["sh", "-c", "echo \"a b\"", "x y", ""]);
         assert_eq!(run.job.wall, Some(std::time::Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn evaluations_and_dead_letters_are_replayed_each_by_its_own_words() {
+        let Line::Command(command) = read("/replay 0198c1c2-0000-7000-8000-000000000000 --times 3") else {
+            panic!("none")
+        };
+        assert!(matches!(*command, Command::Replay(args) if args.times == 3));
+        let Line::Command(command) = read("/dead replay --all") else { panic!("none") };
+        assert!(matches!(*command, Command::Dead(_)));
+        assert!(matches!(read("/quit"), Line::Quit));
+        assert!(matches!(read("/"), Line::Empty));
+        assert!(matches!(read("/replay"), Line::Wrong(error) if error.contains("ID")));
+        assert!(matches!(read("/replay x --times 1000"), Line::Wrong(_)));
     }
 
     #[test]

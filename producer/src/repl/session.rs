@@ -2,17 +2,19 @@
 
 use super::input::Screen;
 use super::line::{Line, read};
-use crate::cli::args::{Cli, Command};
+use crate::cli::args::{Cli, Command, ReplayArgs};
 use crate::cli::failure::Failure;
 use crate::cli::report::report;
-use crate::cli::{Context, admit, dispatch_within, submission_of_call};
+use crate::cli::{Context, admit, dispatch_within, submission_of_call, told_of_replay};
 use crate::client::Client;
+use crate::replay::Replay;
 use clap::CommandFactory as _;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission::Submission;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// Characters of an output that a result shows; `get` shows it all.
@@ -63,6 +65,10 @@ impl<'a> Session<'a> {
     }
 
     async fn command(&mut self, command: Command) {
+        if let Command::Replay(args) = command {
+            let done = Box::pin(self.replay(args)).await;
+            return self.note_failure(done);
+        }
         // Files and standard input are laid in by the command itself, which then waits.
         let submission = if let Command::Run(run) = &command
             && run.job.file.is_empty()
@@ -83,10 +89,45 @@ impl<'a> Session<'a> {
             Some(Err(failure)) => Err(failure),
             None => Box::pin(dispatch_within(self.context, command)).await.map(|_| ()),
         };
+        self.note_failure(done);
+    }
+
+    fn note_failure(&mut self, done: Result<(), Failure>) {
         if let Err(failure) = done {
             self.note(failure.exit);
             self.say(&format!("evalfleet: {failure}"));
         }
+    }
+
+    /// Runs a recorded evaluation again; how it compares is told when it is known.
+    async fn replay(&mut self, args: ReplayArgs) -> Result<(), Failure> {
+        let replay = Arc::new(Replay::of(&self.context.settings, &args.id).await?);
+        let of = replay.original().id;
+        for _ in 0..args.times {
+            let mut pending = self.client.submit_job(&replay.job()).await?;
+            if let Some(patience) = args.patience {
+                pending = pending.patience(patience);
+            }
+            let (id, screen, json, replay) =
+                (pending.id(), self.screen.clone(), self.context.json, replay.clone());
+            self.outstanding.insert(id, format!("replay of {of}"));
+            self.say(&format!("{id} submitted: replay of {of}"));
+            self.waiting.spawn(async move {
+                match pending.wait().await {
+                    Ok(evaluation) => {
+                        let replayed = replay.compare(&evaluation).await;
+                        let document = || serde_json::to_string(&replayed).unwrap_or_default();
+                        screen.print(&if json { document() } else { told_of_replay(of, &replayed) });
+                        (id, replayed.exit())
+                    }
+                    Err(error) => {
+                        screen.print(&format!("evalfleet: {error}"));
+                        (id, error.exit())
+                    }
+                }
+            });
+        }
+        Ok(())
     }
 
     async fn submit(&mut self, submission: Submission) -> Result<(), Failure> {
@@ -191,15 +232,16 @@ fn help() -> String {
         ("cancel ID… | all", "call jobs off, or all that is outstanding"),
         ("wait [ID…]", "wait for what is outstanding, or for other jobs"),
         ("tools", "the tools of the image"),
+        ("replay ID [--times N]", "run an evaluation again, and hear where it diverges"),
         ("dead [list | show ID | replay …]", "dead letters"),
         ("query EDN [--as-of TIME]", "ask the history"),
         ("help, quit", "Ctrl-C gives up a line, Ctrl-D leaves"),
     ];
     let mut text = own.map(|(form, does)| format!("{form:<34} {does}")).join("\n");
-    text += "\nand the other commands, without the word evalfleet:";
+    text += "\na slash before the first word is as well; and the other commands, without the word evalfleet:";
     for command in Cli::command().get_subcommands() {
         let name = command.get_name();
-        if !matches!(name, "up" | "repl" | "completions" | "man" | "run" | "call") {
+        if !matches!(name, "up" | "repl" | "completions" | "man" | "run" | "call" | "replay") {
             text += &format!(" {name}");
         }
     }
