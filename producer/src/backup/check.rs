@@ -71,7 +71,7 @@ pub(super) async fn read(
     shelf: &Shelf,
     manifest: &Manifest,
 ) -> Result<Fingerprint, Error> {
-    let dir = tempfile::Builder::new().prefix("check-").tempdir_in(shelf.dir());
+    let dir = tempfile::Builder::new().prefix(shelf::CHECKING).tempdir_in(shelf.dir());
     let dir = dir.map_err(file("making a folder in", shelf.dir()))?;
     let path = dir.path();
     // To open it is to write to it.
@@ -82,14 +82,17 @@ pub(super) async fn read(
     let command = gateway::command(settings, path, ports.gateway, &token_file)?;
     let log_path = path.join("gateway.log");
     let log = std::fs::File::create(&log_path).map_err(file("making", &log_path))?;
-    let mut process = tokio::process::Command::new(&command.program)
+    // Whoever checks may be killed at it: then this one goes as well. The signal is kept over every exec.
+    let mut process = tokio::process::Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(&command.program)
         .args(&command.args)
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(file("opening", &log_path))?)
         .stderr(log)
         .kill_on_drop(true)
         .spawn()
-        .map_err(file("starting", &command.program))?;
+        .map_err(file("starting setpriv (package util-linux) and", &command.program))?;
     let store = Client::new(Config::new(format!("http://127.0.0.1:{}", ports.gateway), token))?;
     let reading = async {
         until_open(&store, &manifest.name).await?;

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// The contents that facts point to, by hash, for all backups.
 const BLOBS: &str = "blobs";
+/// What the folder of a check begins with.
+pub(super) const CHECKING: &str = "check-";
 /// A copy that has no manifest for so long will not get one: whoever took it was ended on the way.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -160,7 +162,9 @@ fn is_name(name: &str) -> bool {
 fn is_abandoned(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let age = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
-    is_name(name) && !path.join(MANIFEST).exists() && age.is_some_and(|age| age > ABANDONED_AFTER)
+    (is_name(name) || name.starts_with(CHECKING))
+        && !path.join(MANIFEST).exists()
+        && age.is_some_and(|age| age > ABANDONED_AFTER)
 }
 
 /// Copies the files of a tree that are not in the other.
@@ -246,6 +250,8 @@ mod tests {
             ("20260102T030405Z", 2),
             ("20260102T030406Z", 0),
             ("20260102T0304050", 2),
+            ("check-Xy3", 2),
+            ("check-Xy4", 0),
             (BLOBS, 2),
         ] {
             put(name, days);
@@ -254,7 +260,7 @@ mod tests {
         let mut left: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, [whole.as_str(), "20260102T0304050", "20260102T030406Z", BLOBS]);
+        assert_eq!(left, [whole.as_str(), "20260102T0304050", "20260102T030406Z", BLOBS, "check-Xy4"]);
     }
 
     #[test]
