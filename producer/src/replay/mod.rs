@@ -97,7 +97,9 @@ impl Replay {
     pub async fn of(settings: &Settings, id: &str) -> Result<Self, Error> {
         let api = Api::new(&settings.api)?;
         let document = api.evaluation(id, None).await?;
-        let kind = document["evaluation/kind"].as_str().unwrap_or("record of another form").to_owned();
+        // A keyword, as the store names it.
+        let kind = document["evaluation/kind"].as_str().unwrap_or("record of another form");
+        let kind = kind.trim_start_matches(':').to_owned();
         let original: Evaluation =
             serde_json::from_value(document).map_err(|_| Refusal::NotOneJob { id: id.to_owned(), kind })?;
         let key = refusal::key(&original)?;

@@ -94,10 +94,7 @@ pub enum Refusal {
 pub fn key(evaluation: &Evaluation) -> Result<Sha256, Refusal> {
     let (id, from) = (evaluation.id, &evaluation.provenance);
     if !OF_ONE_JOB.contains(&evaluation.kind.as_str()) {
-        return Err(Refusal::NotOneJob {
-            id: id.to_string(),
-            kind: evaluation.kind.trim_start_matches(':').to_owned(),
-        });
+        return Err(Refusal::NotOneJob { id: id.to_string(), kind: evaluation.kind.clone() });
     }
     // As it was reported: what people made of it since does not take the letter out of its queue.
     let status = evaluation.amendments.first().map_or(evaluation.status, |first| first.from.status);
