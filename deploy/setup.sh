@@ -47,7 +47,7 @@ look() {
     have ed || want ed "runs a tool of the images in a test"
     have cpio || want cpio "reads in a test what the VMs boot from"
     have zstd || want zstd "unpacks kernel modules"
-    python3 -c 'import ensurepip' 2>/dev/null || want python3-venv "holds schemathesis, which puts the API to its own description"
+    python3 -c 'import ensurepip' 2>/dev/null || want python3-venv "holds schemathesis, which puts the API to its own description, and the S3 server of a test"
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || want debian-archive-keyring "verifies Debian's packages"
     if [ "$(id -u)" -ne 0 ]; then
         have newuidmap || want uidmap "builds images without root"

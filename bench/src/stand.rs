@@ -131,7 +131,7 @@ pub async fn worker(settings: &Arc<Settings>, name: &str) -> anyhow::Result<Runn
     let name: WorkerId = name.parse()?;
     let mut supply = Supply::new(settings, &name)?;
     Box::pin(supply.warm_up(&settings.client.image)).await?;
-    let blobs = Blobs::in_dir(&settings.blobs_dir())?;
+    let blobs = Blobs::open(settings).await?;
     Ok(Runner::new(settings.clone(), name, supply, blobs))
 }
 

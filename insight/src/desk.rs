@@ -109,6 +109,9 @@ impl Desk {
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn problem(error: client::Error) -> Problem {
+    if let client::Error::Blobs(error) = &error {
+        return Problem::unavailable(error.to_string());
+    }
     match error.exit() {
         Exit::Harness => Problem::misfit(error.to_string()),
         Exit::Usage => Problem::bad_request(error.to_string()),

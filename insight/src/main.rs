@@ -56,7 +56,7 @@ async fn serve_api(settings: Settings) -> anyhow::Result<Exit> {
         );
     }
     let client = Client::new(Config::new(&settings.datomic.url, settings.datomic.token()?))?;
-    let history = History::new(client.clone(), Blobs::in_dir(&settings.blobs_dir())?);
+    let history = History::new(client.clone(), Blobs::open(&settings).await?);
     let link = Link::new(Options::new(&settings.broker, "evalfleet api"), stop.clone());
     let app = App::new(
         history,

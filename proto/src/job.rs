@@ -12,6 +12,8 @@ use std::time::Duration;
 /// The bytes of a job's own files and standard input that may travel inside its message; what is
 /// larger goes to the blob store and travels by its hash.
 pub const INLINE_BYTES_MAX: usize = 256 * 1024;
+/// The bytes of a job's own files and standard input, wherever they travel, that one document may have.
+pub const INPUT_BYTES_MAX: usize = 64 << 20;
 
 /// One job, as the wire carries it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

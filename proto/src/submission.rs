@@ -5,8 +5,8 @@
 
 use crate::ids::{BatchId, ImageRef, JobId, Lane, ToolName};
 use crate::job::{
-    Command, Content, FileIn, FunctionCall, INLINE_BYTES_MAX, Job, LimitError, Limits, Network, Task,
-    ordinary_mode, workspace,
+    Command, Content, FileIn, FunctionCall, INLINE_BYTES_MAX, INPUT_BYTES_MAX, Job, LimitError, Limits,
+    Network, Task, ordinary_mode, workspace,
 };
 use crate::network::DESTINATIONS_MAX;
 use jiff::Timestamp;
@@ -311,13 +311,19 @@ impl Submission {
         if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > 256) {
             return value("key", "must have 1 to 256 characters".to_owned());
         }
-        let inline: usize = self.files.iter().map(|file| file.text.len()).sum::<usize>()
-            + self.stdin.as_ref().map_or(0, String::len)
-            + self.args.as_ref().map_or(0, |args| args.to_string().len());
-        if inline > INLINE_BYTES_MAX {
+        let arguments = self.args.as_ref().map_or(0, |args| args.to_string().len());
+        if arguments > INLINE_BYTES_MAX {
+            return value(
+                "args",
+                format!("has {arguments} bytes, and may have {INLINE_BYTES_MAX}: pass a file instead"),
+            );
+        }
+        let input = self.files.iter().map(|file| file.text.len()).sum::<usize>()
+            + self.stdin.as_ref().map_or(0, String::len);
+        if input > INPUT_BYTES_MAX {
             return value(
                 "files",
-                format!("stdin and args have {inline} bytes together, and may have {INLINE_BYTES_MAX}"),
+                format!("and stdin have {input} bytes together, and may have {INPUT_BYTES_MAX}"),
             );
         }
         Ok(())
@@ -419,6 +425,24 @@ mod tests {
         ] {
             assert!(complaint(text).contains(names), "{text}: {:?} does not name {names:?}", complaint(text));
         }
+    }
+
+    #[test]
+    fn inputs_may_be_large_and_arguments_may_not() {
+        let call = |length: usize| {
+            let args = serde_json::json!({ "text": "x".repeat(length) });
+            Submission::function_call(FunctionCall { name: "word_count".parse().unwrap(), args })
+                .into_job(&defaults())
+        };
+        assert!(call(INLINE_BYTES_MAX - 100).is_ok());
+        assert!(call(INLINE_BYTES_MAX).unwrap_err().to_string().starts_with("args has"));
+        let run = |length: usize| {
+            let mut submission = Submission::command(["cat"]);
+            submission.stdin = Some("x".repeat(length));
+            submission.into_job(&defaults())
+        };
+        assert!(run(INPUT_BYTES_MAX).is_ok());
+        assert!(run(INPUT_BYTES_MAX + 1).unwrap_err().to_string().contains("files and stdin have"));
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl<T> Batch<T> {
         self.begun.map(|begun| begun + self.bounds.age)
     }
 
+    /// What it holds, in the order in which it came.
+    pub fn items(&self) -> &[T] {
+        &self.items
+    }
+
     /// Gives the items and is empty again.
     pub fn take(&mut self) -> Vec<T> {
         (self.bytes, self.begun) = (0, None);

@@ -1,7 +1,7 @@
 //! The recorder: takes evaluations off the broker and batches them into Datomic.
 //!
 //! ```text
-//! results ──▶ batch ──full, large or old──▶ facts ──▶ one transaction ──committed──▶ settled
+//! results ──▶ batch ──full, large or old──▶ facts ──▶ one transaction ──committed──▶ settled   (two at once)
 //!                                                          │ refused for good
 //!                                                          └──▶ halves, until the culprit is alone: a dead letter
 //! ```
@@ -24,3 +24,4 @@ pub mod gateway;
 pub mod import;
 pub mod service;
 pub mod store;
+mod under_way;

@@ -45,7 +45,7 @@ async fn record(settings: Settings) -> anyhow::Result<Exit> {
     if let Some(note) = &health.note {
         tracing::warn!(uri = health.uri, "{note}");
     }
-    let store = Store::new(client, Blobs::in_dir(&settings.blobs_dir())?);
+    let store = Store::new(client, Blobs::open(&settings).await?);
     let link = Arc::new(Link::new(Options::new(&settings.broker, name.as_str()), stop.clone()));
     tokio::select! {
         session = link.session() => drop(session?),

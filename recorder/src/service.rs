@@ -1,14 +1,18 @@
 //! Messages in, transactions out.
 //!
-//! Results come out of one queue, dead letters out of another ([`Kind`]); each is served alike. A batch is one transaction, named by the hash of what is in it: whatever became of a transaction
-//! that was not answered, sending the same batch again asks rather than writes twice. A batch that the
-//! store refuses for good is halved until the culprit is alone, which becomes a dead letter; the others
-//! are recorded.
+//! Results come out of one queue, dead letters out of another ([`Kind`]); each is served alike. A batch is one
+//! transaction, named by the hash of what is in it: whatever became of a transaction that was not answered, sending
+//! the same batch again asks rather than writes twice. A batch that the store refuses for good is halved until the
+//! culprit is alone, which becomes a dead letter; the others are recorded.
+//!
+//! The next batch is on its way while one is committed (`under_way`). Each is acknowledged after
+//! its own commit, whichever comes first.
 
 use crate::batch::{Batch, Bounds};
 use crate::letters::{Noted, What};
 use crate::proof::Recorded;
 use crate::store::{self, Store};
+use crate::under_way::UnderWay;
 use evalfleet_broker::{Delivery, Error, Link};
 use evalfleet_datomic::Transacted;
 use evalfleet_proto::dead::{DeadLetter, Reason};
@@ -35,6 +39,13 @@ pub trait Kind: std::fmt::Debug + Send + Sync {
     const WHAT: &'static str;
     /// The queue that they come out of.
     const QUEUE: &'static str;
+    /// Batches on their way into the history at one moment.
+    const AT_ONCE: usize;
+
+    /// What one is about, where another may be about the same and there may be several batches at once.
+    fn subject(_: &Self::Item) -> Option<JobId> {
+        None
+    }
 
     /// Reads a message.
     ///
@@ -69,6 +80,12 @@ impl Kind for Results {
     type Item = Evaluation;
     const WHAT: &'static str = "results";
     const QUEUE: &'static str = topology::RESULTS_QUEUE;
+    /// The store commits one transaction after the other: a second one hides the way there, a third would only wait.
+    const AT_ONCE: usize = 2;
+
+    fn subject(evaluation: &Evaluation) -> Option<JobId> {
+        Some(evaluation.id)
+    }
 
     fn read(delivery: &Delivery<Recorded>) -> Result<Evaluation, String> {
         let evaluation = wire::decode::<Evaluation>(&delivery.body).map_err(|error| error.to_string())?;
@@ -101,6 +118,8 @@ impl Kind for Letters {
     type Item = Noted;
     const WHAT: &'static str = "dead letters";
     const QUEUE: &'static str = topology::DEAD_RECORD_QUEUE;
+    /// What is done with a letter, and said of a verdict, rests on all that was before.
+    const AT_ONCE: usize = 1;
 
     fn read(delivery: &Delivery<Recorded>) -> Result<Noted, String> {
         Noted::read(delivery)
@@ -194,25 +213,31 @@ impl<K: Kind> Service<K> {
     }
 
     async fn consume(&self, session: &evalfleet_broker::Session) -> Result<(), Failure> {
-        // Twice a batch: one is filled while the other is written.
+        // Twice a batch: one is filled while the other is written, or both are.
         let prefetch = u16::try_from(self.bounds.count * 2).unwrap_or(u16::MAX);
         let mut messages = session.consume::<Recorded>(K::QUEUE, prefetch).await?;
         let mut batch: Batch<Item<K::Item>> = Batch::new(self.bounds);
+        let mut under_way = UnderWay::new(K::AT_ONCE);
         loop {
-            let due = batch.due().map(tokio::time::Instant::from_std);
+            let due = batch.due().map(Instant::from_std);
+            let admitted = under_way.admits(subjects::<K>(&batch));
             // Biased, as in the worker: a simulated run can be played again.
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
+                    while let Some(done) = under_way.next().await {
+                        done?;
+                    }
                     return self.record(batch.take()).await;
                 }
-                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
-                    self.record(batch.take()).await?;
+                Some(done) = under_way.next(), if !under_way.is_empty() => done?,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && admitted => {
+                    under_way.begin(subjects::<K>(&batch).collect(), self.record(batch.take()));
                 }
-                next = messages.next() => self.take(next?, &mut batch).await?,
+                next = messages.next(), if !batch.is_full() => self.take(next?, &mut batch).await?,
             }
-            if batch.is_full() {
-                self.record(batch.take()).await?;
+            if batch.is_full() && under_way.admits(subjects::<K>(&batch)) {
+                under_way.begin(subjects::<K>(&batch).collect(), self.record(batch.take()));
             }
         }
     }
@@ -325,6 +350,11 @@ impl<K: Kind> Service<K> {
             .await?;
         Ok(delivery.settle(&Recorded::buried(&confirmed)).await?)
     }
+}
+
+/// What the items of a batch are about.
+fn subjects<K: Kind>(batch: &Batch<Item<K::Item>>) -> impl Iterator<Item = JobId> {
+    batch.items().iter().filter_map(|item| K::subject(&item.read))
 }
 
 /// Why recording stopped.

@@ -5,9 +5,10 @@ use crate::facts::{self, Sum};
 use crate::gateway::{self, Gateway};
 use crate::letters::{Noted, What};
 use evalfleet_datomic::edn::Value;
-use evalfleet_datomic::{Batch, Error as Refusal, Transacted, View};
+use evalfleet_datomic::{Answer, Batch, Error as Refusal, Transacted, View};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::amendment::Amendment;
+use evalfleet_proto::dead::Letter;
 use evalfleet_proto::evaluation::{Evaluation, Verdict};
 use evalfleet_proto::ids::{BatchId, JobId, Sha256};
 use evalfleet_proto::status::{Cause, Status};
@@ -15,6 +16,7 @@ use evalfleet_proto::wire;
 use evalfleet_service::blobs::{self, Blobs};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// How often a batch is counted before others are let go first.
 const COUNTS_MAX: usize = 5;
@@ -70,35 +72,40 @@ impl Error {
 pub struct Store {
     client: Arc<dyn Gateway>,
     blobs: Blobs,
+    /// Batches are counted one after the other: two counts at once of one batch would refuse each other.
+    counting: Arc<Mutex<()>>,
 }
 
 impl Store {
     /// The history behind `client`, with its documents in `blobs`.
     pub fn new(client: impl Gateway + 'static, blobs: Blobs) -> Self {
-        Self { client: Arc::new(client), blobs }
+        Self::over(Arc::new(client), blobs)
     }
 
     /// The same, behind a gateway that others have as well.
     pub fn over(client: Arc<dyn Gateway>, blobs: Blobs) -> Self {
-        Self { client, blobs }
+        Self { client, blobs, counting: Arc::default() }
     }
 
     /// Records evaluations in one transaction. The first result of a job stands: one that comes later,
-    /// from a second delivery, is passed over.
+    /// from a second delivery, is passed over. Where all are recorded already, nothing is written.
     ///
     /// # Errors
     /// When the store refuses, or cannot be reached: then nothing is known, and the same call asks.
     pub async fn record(&self, evaluations: &[&Evaluation]) -> Result<Transacted, Error> {
-        let mut known = self.known(evaluations).await?;
+        let (mut known, mut basis_t) = self.known(evaluations).await?;
         let transacted = loop {
+            if evaluations.iter().all(|evaluation| known.contains(&evaluation.id)) {
+                break Transacted { basis_t, duplicate: true, datoms: 0 };
+            }
             match self.write(evaluations, known.clone()).await {
                 Err(error) if error.is_refusal() => {
                     // Another recorder's transaction may have come late, after we looked.
                     let now = self.known(evaluations).await?;
-                    if now == known {
+                    if now.0 == known {
                         return Err(error);
                     }
-                    known = now;
+                    (known, basis_t) = now;
                 }
                 done => break done?,
             }
@@ -120,10 +127,6 @@ impl Store {
                 tx_data.extend(facts::evaluation(evaluation, document));
             }
         }
-        if tx_data.is_empty() {
-            // A transaction has to say something: that a job which has its result is there adds no fact.
-            tx_data.extend(evaluations.first().map(|evaluation| facts::known(evaluation.id)));
-        }
         Ok(self.client.transact(&Batch { id: batch_id(evaluations), tx_data, tx_instant: None }).await?)
     }
 
@@ -132,14 +135,15 @@ impl Store {
     /// # Errors
     /// As [`Store::record`].
     pub async fn record_dead(&self, noted: &[&Noted]) -> Result<Transacted, Error> {
-        let now = Timestamp::now();
+        let now = now_as_kept();
         let (mut tx_data, mut batches) = (Vec::new(), BTreeSet::new());
         for noted in noted {
             match &noted.what {
                 What::Letter(letter) => {
+                    let died = self.died(letter).await?.unwrap_or(now);
                     let body = self.blobs.put(letter.body.clone()).await?;
-                    let document = self.blobs.put(serde_json::to_vec(&letter.document(now))?).await?;
-                    tx_data.push(facts::dead::letter(&letter.card(now), body, document));
+                    let document = self.blobs.put(serde_json::to_vec(&letter.document(died))?).await?;
+                    tx_data.push(facts::dead::letter(&letter.card(died), body, document));
                 }
                 What::Handled(handled) => tx_data.extend(facts::dead::handled(handled)),
                 What::Amended(amendment) => {
@@ -157,6 +161,17 @@ impl Store {
             self.sum_up_one(&of, batch, None).await?;
         }
         Ok(transacted)
+    }
+
+    /// When a letter died for whose death nobody noted a time, as far as it was recorded before: recording it again
+    /// is to add nothing.
+    async fn died(&self, letter: &Letter) -> Result<Option<Timestamp>, Error> {
+        if letter.died.is_some() {
+            return Ok(None);
+        }
+        let query = "[:find ?at :in $ ?id :where [?l :dead-letter/id ?id] [?l :dead-letter/timestamp ?at]]";
+        let rows = self.ask(query, &[Value::Str(letter.name())]).await?;
+        Ok(rows.first().and_then(|row| row.as_vector()?.first()?.as_inst()))
     }
 
     /// The facts of an amended verdict, as the history stands now, and the batch that counts it.
@@ -195,12 +210,13 @@ impl Store {
         Ok((facts::amended::facts(amendment, &held), batch))
     }
 
-    /// The jobs among `evaluations` that have a result already.
-    async fn known(&self, evaluations: &[&Evaluation]) -> Result<HashSet<JobId>, Error> {
+    /// The jobs among `evaluations` that have a result already, and the transaction as of which.
+    async fn known(&self, evaluations: &[&Evaluation]) -> Result<(HashSet<JobId>, u64), Error> {
         let ids = evaluations.iter().map(|evaluation| Value::Str(evaluation.id.to_string())).collect();
         let query = "[:find ?id :in $ [?id ...] :where [?e :evaluation/id ?id] [?e :evaluation/document _]]";
-        let rows = self.ask(query, &[Value::Vector(ids)]).await?;
-        Ok(rows.iter().filter_map(|row| row.as_vector()?.first()?.as_str()?.parse().ok()).collect())
+        let answer = self.answer(query, &[Value::Vector(ids)]).await?;
+        let ids = answer.rows.iter().filter_map(|row| row.as_vector()?.first()?.as_str()?.parse().ok());
+        Ok((ids.collect(), answer.basis_t))
     }
 
     /// Brings the batches that these evaluations belong to up to date: a batch is an evaluation whose rate
@@ -225,14 +241,22 @@ impl Store {
         Ok(())
     }
 
-    /// Counts a batch and writes what it came to, again if somebody counted meanwhile.
+    /// Counts a batch and writes what it came to, again if somebody counted meanwhile; nothing, where it came to
+    /// what is written.
     async fn sum_up_one(&self, id: &str, batch: &BatchId, model: Option<&str>) -> Result<(), Error> {
+        let _alone = self.counting.lock().await;
         let mut last = String::new();
         for _ in 0..COUNTS_MAX {
             // In this order: jobs that are recorded in between are counted, and the total is still the old one.
-            let before = self.total(batch).await?;
+            let before = self.counted(batch).await?;
             let sum = self.sum(batch).await?;
-            let tx_data = facts::batch(&batch.to_string(), before, sum, model, Timestamp::now()).to_vec();
+            // Jobs of one batch may name several: the first stands.
+            let model = model.filter(|model| !model.is_empty() && before.model.is_empty());
+            if before.is(sum) && model.is_none() {
+                return Ok(());
+            }
+            let tx_data =
+                facts::batch(&batch.to_string(), before.total, sum, model, Timestamp::now()).to_vec();
             match self.client.transact(&Batch { id: id.to_owned(), tx_data, tx_instant: None }).await {
                 Ok(_) => return Ok(()),
                 Err(Refusal::Refused { message, .. }) => {
@@ -246,12 +270,18 @@ impl Store {
         Err(Refusal::Busy { message: format!("the sums of the batch {batch} are refused: {last}") }.into())
     }
 
-    async fn total(&self, batch: &BatchId) -> Result<Option<u64>, Error> {
-        let query =
-            "[:find ?total :in $ ?batch :where [?b :evaluation/id ?batch] [?b :evaluation/total ?total]]";
+    /// What is written of a batch.
+    async fn counted(&self, batch: &BatchId) -> Result<Counted, Error> {
+        let query = "[:find ?total ?passed ?faults ?model :in $ ?batch :where [?b :evaluation/id ?batch] \
+                     [?b :evaluation/total ?total] [(get-else $ ?b :evaluation/passed -1) ?passed] \
+                     [(get-else $ ?b :evaluation/infrastructure-faults -1) ?faults] \
+                     [(get-else $ ?b :evaluation/model \"\") ?model]]";
         let rows = self.ask(query, &[Value::Str(batch.to_string())]).await?;
-        let total = rows.first().and_then(|row| row.as_vector()?.first()?.as_int());
-        Ok(total.and_then(|total| u64::try_from(total).ok()))
+        let row = rows.first().and_then(Value::as_vector).unwrap_or_default();
+        let count =
+            |at: usize| row.get(at).and_then(Value::as_int).and_then(|count| u64::try_from(count).ok());
+        let model = row.get(3).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Counted { total: count(0), passed: count(1), infrastructure: count(2), model })
     }
 
     async fn sum(&self, batch: &BatchId) -> Result<Sum, Error> {
@@ -295,8 +325,35 @@ impl Store {
     }
 
     async fn ask(&self, query: &str, arguments: &[Value]) -> Result<Vec<Value>, Error> {
-        Ok(gateway::ask(&*self.client, query, arguments, View::default(), ROWS_MAX).await?.rows)
+        Ok(self.answer(query, arguments).await?.rows)
     }
+
+    async fn answer(&self, query: &str, arguments: &[Value]) -> Result<Answer, Error> {
+        Ok(gateway::ask(&*self.client, query, arguments, View::default(), ROWS_MAX).await?)
+    }
+}
+
+/// What is written of a batch; what is not, is missing.
+#[derive(Debug)]
+struct Counted {
+    total: Option<u64>,
+    passed: Option<u64>,
+    infrastructure: Option<u64>,
+    model: String,
+}
+
+impl Counted {
+    /// Whether that is the same.
+    fn is(&self, sum: Sum) -> bool {
+        (self.total, self.passed, self.infrastructure)
+            == (Some(sum.total), Some(sum.passed), Some(sum.infrastructure))
+    }
+}
+
+/// Now, to the millisecond: the history keeps no more of it.
+fn now_as_kept() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
 /// The same results, the same name: whoever sends them again is told so.

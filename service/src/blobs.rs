@@ -1,14 +1,23 @@
 //! Contents under their hash: written before anything points to them, verified when they are read.
+//!
+//! They are files of a folder, or objects of a bucket ([`Blobs::open`] does as the settings say); nobody else
+//! needs to know which.
 
+mod bucket;
+mod credentials;
+mod http;
+
+use crate::settings::Settings;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::Sha256;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
     memory::InMemory, path::Path,
 };
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// Why a content is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +32,38 @@ pub enum Error {
         key: Sha256,
         /// What is there.
         found: Sha256,
+    },
+    /// There is no such bucket.
+    #[error("the blob store at {place}: there is no such bucket. Make it, or name another in blobs.url")]
+    NoBucket {
+        /// Where it is not.
+        place: String,
+    },
+    /// The bucket is there, and not for us.
+    #[error("the blob store at {place} refuses our credentials, or they do not go so far ({reason})")]
+    Denied {
+        /// Where it is.
+        place: String,
+        /// What it said.
+        reason: String,
+    },
+    /// There is nothing to show to a bucket.
+    #[error(
+        "the blob store at {place} wants credentials: {why}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file in blobs.credentials_file"
+    )]
+    NoCredentials {
+        /// Where it is.
+        place: String,
+        /// Where they were looked for.
+        why: String,
+    },
+    /// A bucket cannot be as the settings and the environment say.
+    #[error("the blob store at {place}: {why}")]
+    Settings {
+        /// Where it is.
+        place: String,
+        /// What cannot be.
+        why: String,
     },
     /// The store does not answer, or is full.
     #[error("the blob store at {place}: {source}")]
@@ -54,9 +95,35 @@ pub struct Entry {
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     place: String,
+    /// Whether a look costs less than a writing in vain, as where that is an upload.
+    looks_first: bool,
 }
 
 impl Blobs {
+    /// The store that `settings` name. A bucket is asked whether it is there and lets us in; its folder is made.
+    ///
+    /// # Errors
+    /// When it is not there, does not let us in or does not answer, or there is nothing to show to it.
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let Some(bucket) = settings.blobs.bucket() else { return Self::in_dir(&settings.blobs_dir()) };
+        let opened = bucket::open(&settings.blobs, &bucket, &|name| std::env::var(name).ok())?;
+        let blobs = Self { store: opened.store, place: opened.place, looks_first: true };
+        match blobs.look().await {
+            Err(Error::Store { place, source }) if opened.by_role => Err(Error::NoCredentials {
+                place,
+                why: format!("none are set, and the host has no role: {source}"),
+            }),
+            done => done.map(|()| blobs),
+        }
+    }
+
+    /// Asks for what is never there.
+    async fn look(&self) -> Result<(), Error> {
+        let none = Path::from("look");
+        let found = self.store.list(Some(&none)).next().await.transpose();
+        found.map(drop).map_err(|source| self.failed(source))
+    }
+
     /// A store in a folder, which is made if need be.
     ///
     /// # Errors
@@ -69,12 +136,12 @@ impl Blobs {
             failed(object_store::Error::Generic { store: "folder", source: Box::new(source) })
         })?;
         let store = LocalFileSystem::new_with_prefix(dir).map_err(failed)?;
-        Ok(Self { store: Arc::new(store), place })
+        Ok(Self { store: Arc::new(store), place, looks_first: false })
     }
 
     /// A store that forgets with its last handle.
     pub fn in_memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), place: "memory".to_owned() }
+        Self { store: Arc::new(InMemory::new()), place: "memory".to_owned(), looks_first: false }
     }
 
     /// Keeps `bytes` and tells their key. Keeping the same bytes again costs a look, and a writing when what is
@@ -85,17 +152,20 @@ impl Blobs {
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Sha256, Error> {
         let (key, length) = (Sha256::of(&bytes), bytes.len() as u64);
         let bytes = PutPayload::from(bytes);
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.store.put_opts(&path_of(key), bytes.clone(), options).await {
-            Ok(_) => return Ok(key),
-            Err(object_store::Error::AlreadyExists { .. }) => {}
-            Err(source) => return Err(self.failed(source)),
+        if !self.looks_first {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            match self.store.put_opts(&path_of(key), bytes.clone(), options).await {
+                Ok(_) => return Ok(key),
+                Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(source) => return Err(self.failed(source)),
+            }
         }
         let there = self.entry(key).await?;
         let age = |entry: &Entry| Timestamp::now().duration_since(entry.kept);
         if there.is_some_and(|entry| entry.bytes == length && age(&entry).unsigned_abs() < RENEW_AFTER) {
             return Ok(key);
         }
+        // Of a bucket, this renews its time as well: objects cannot be touched.
         self.store.put(&path_of(key), bytes).await.map_err(|source| self.failed(source))?;
         Ok(key)
     }
@@ -139,7 +209,15 @@ impl Blobs {
     pub async fn get(&self, key: Sha256) -> Result<Vec<u8>, Error> {
         let found = match self.store.get(&path_of(key)).await {
             Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Err(Error::Missing(key)),
+            // Without the bucket, nothing is there either, and that is not the content's fault.
+            Err(source @ object_store::Error::NotFound { .. }) => {
+                let error = self.failed(source);
+                return Err(if matches!(error, Error::NoBucket { .. }) {
+                    error
+                } else {
+                    Error::Missing(key)
+                });
+            }
             Err(source) => return Err(self.failed(source)),
         };
         let bytes = found.bytes().await.map_err(|source| self.failed(source))?.to_vec();
@@ -150,7 +228,53 @@ impl Blobs {
     }
 
     fn failed(&self, source: object_store::Error) -> Error {
-        Error::Store { place: self.place.clone(), source: Box::new(source) }
+        let (place, text) = (self.place.clone(), source.to_string());
+        let denied = matches!(
+            source,
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+        );
+        // What a server says by a name says more than its status, and lists keep the status to themselves.
+        match code(&text) {
+            Some("NoSuchBucket") => Error::NoBucket { place },
+            Some(
+                reason @ ("AccessDenied"
+                | "ExpiredToken"
+                | "InvalidAccessKeyId"
+                | "InvalidToken"
+                | "SignatureDoesNotMatch"),
+            ) => Error::Denied { place, reason: reason.to_owned() },
+            Some(reason) if denied => Error::Denied { place, reason: reason.to_owned() },
+            // A folder denies as well, and says that in its own words.
+            None if denied && self.looks_first => Error::Denied { place, reason: text },
+            Some(_) | None => Error::Store { place, source: Box::new(source) },
+        }
+    }
+}
+
+/// The name that S3 gives an error, out of its answer.
+fn code(text: &str) -> Option<&str> {
+    text.split_once("<Code>")?.1.split_once("</Code>").map(|(code, _)| code)
+}
+
+/// A store that is opened when it is first needed.
+#[derive(Debug)]
+pub struct Deferred {
+    settings: Settings,
+    opened: OnceCell<Blobs>,
+}
+
+impl Deferred {
+    /// The store that `settings` name.
+    pub fn new(settings: &Settings) -> Self {
+        Self { settings: settings.clone(), opened: OnceCell::new() }
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// As [`Blobs::open`]; then it is tried again the next time.
+    pub async fn get(&self) -> Result<&Blobs, Error> {
+        self.opened.get_or_try_init(|| Blobs::open(&self.settings)).await
     }
 }
 

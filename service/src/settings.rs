@@ -4,6 +4,7 @@
 //!
 //! [`Settings::from_layers`] is pure; [`Settings::load`] gathers its layers from the machine.
 
+pub mod blobs;
 pub mod network;
 
 use crate::permit::Permit;
@@ -68,7 +69,7 @@ pub struct Settings {
     /// What the VMs boot.
     pub images: Images,
     /// Large contents.
-    pub blobs: Blobs,
+    pub blobs: blobs::Blobs,
     /// History.
     pub datomic: Datomic,
     /// Those who write it.
@@ -238,13 +239,6 @@ pub enum Jail {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Images {
-    dir: PathBuf,
-}
-
-/// `[blobs]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Blobs {
     dir: PathBuf,
 }
 
@@ -434,6 +428,7 @@ impl Settings {
                 self.qemu.translations_max
             ));
         }
+        self.blobs.check(&mut wrong);
         if let Err(error) = self.qemu.network.parse::<network::Network>() {
             wrong.push(format!("qemu.network: {error}"));
         }
@@ -470,7 +465,7 @@ impl Settings {
         or_else(&self.qemu.snapshot_dir, || self.state_dir().join("templates"))
     }
 
-    /// Where large contents are.
+    /// Where large contents are, unless they are in a bucket.
     pub fn blobs_dir(&self) -> PathBuf {
         or_else(&self.blobs.dir, || self.state_dir().join("blobs"))
     }

@@ -36,6 +36,8 @@ struct Books {
     transactions: BTreeMap<String, u64>,
     records: BTreeMap<String, Record>,
     sums: BTreeMap<String, i64>,
+    /// Of each batch those that passed, and those that failed for no fault of theirs.
+    tallies: BTreeMap<String, [Value; 2]>,
     /// The jobs that have a record.
     claims: BTreeSet<String>,
     /// What is known of dead letters, by their names: the jobs that repeat them.
@@ -120,6 +122,11 @@ impl History {
             let text = |name: &str| map.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
             let word = |name: &str| map.get(name).and_then(Value::as_keyword).map(ToOwned::to_owned);
             let Some(id) = text("evaluation/id") else { continue };
+            let tally =
+                ["evaluation/passed", "evaluation/infrastructure-faults"].map(|name| map.get(name).cloned());
+            if let [Some(passed), Some(faults)] = tally {
+                state.tallies.insert(id.clone(), [passed, faults]);
+            }
             let Some(document) = text("evaluation/document") else { continue };
             let of_batch = map.get("evaluation/batch").and_then(|batch| batch.get("evaluation/id"));
             let record = Record {
@@ -145,10 +152,13 @@ impl History {
                 let ids = ids.iter().filter_map(Value::as_str).filter(|id| state.records.contains_key(*id));
                 ids.map(|id| Value::Vector(vec![Value::Str(id.to_owned())])).collect()
             }
-            // What is the batch's total?
+            // What is written of the batch?
             Some(Value::Str(batch)) if question.query().to_string().contains("evaluation/total") => {
-                let total = state.sums.get(batch);
-                total.map(|total| Value::Vector(vec![Value::Int(*total)])).into_iter().collect()
+                let Some(total) = state.sums.get(batch) else { return Vec::new() };
+                let tally = state.tallies.get(batch).cloned().unwrap_or([Value::Int(-1), Value::Int(-1)]);
+                let row =
+                    [vec![Value::Int(*total)], tally.to_vec(), vec![Value::Str(String::new())]].concat();
+                vec![Value::Vector(row)]
             }
             // What became of the jobs of this batch?
             Some(Value::Str(batch)) => {

@@ -104,6 +104,8 @@ impl Machine {
     /// A program of ours with this machine's environment.
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(programs().join(name));
+        // What a job gives out is laid here, and not into the repository.
+        command.current_dir(self.state());
         for (name, _) in
             std::env::vars().filter(|(name, _)| name.starts_with("EVALFLEET_") && name != "EVALFLEET_AGENT")
         {

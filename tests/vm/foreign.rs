@@ -55,7 +55,7 @@ struct Hand {
 impl Hand {
     fn new(settings: Settings, name: &str) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let blobs = Blobs::in_dir(&settings.blobs_dir()).expect("a folder for blobs");
+        let blobs = runtime.block_on(Blobs::open(&settings)).expect("a place for blobs");
         let name: evalfleet_proto::ids::WorkerId = name.parse().expect("a name");
         let within = runtime.enter();
         let supply = Supply::new(&settings, &name).expect("a folder");

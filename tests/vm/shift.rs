@@ -51,7 +51,7 @@ impl<'y> Shift<'y> {
         let runner = yard.wait(async {
             let mut supply = Supply::new(&settings, &name).expect("a folder");
             supply.warm_up(&settings.client.image).await.expect("a template");
-            let blobs = Blobs::in_dir(&settings.blobs_dir()).expect("a folder");
+            let blobs = Blobs::open(&settings).await.expect("a place for blobs");
             Runner::new(settings.clone(), name.clone(), supply, blobs)
         });
         let vms_dir = settings.state_dir().join("vms").join(name.as_str());

@@ -92,7 +92,7 @@ impl Api {
     }
 
     /// Submits one document, and gives the job's id.
-    fn submit(&self, document: &Value) -> String {
+    pub(crate) fn submit(&self, document: &Value) -> String {
         let (status, answer) = self.post("/v1/evaluations", document);
         assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
         answer["ids"][0].as_str().expect("an id").to_owned()

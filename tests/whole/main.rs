@@ -13,16 +13,19 @@ mod errors;
 mod facts;
 mod faults;
 mod history;
+mod inputs;
 mod insight;
 mod life;
 mod line;
 mod overtime;
 mod pile;
 mod pressure;
+mod refusal;
 mod replay;
 mod repository;
 mod retention;
 mod roles;
+mod s3;
 mod tls;
 mod tools;
 
@@ -79,7 +82,15 @@ fn main() -> ExitCode {
     // An import keeps its own times only in a fresh history: it comes first.
     let mut trials: Vec<Trial> = repository::ALL.iter().map(alone).collect();
     trials.extend(broker::trials());
-    let own = [errors::ALONE, tls::ALONE, life::ALONE, retention::ALONE, overtime::ALONE, pressure::ALONE];
+    let own = [
+        errors::ALONE,
+        tls::ALONE,
+        life::ALONE,
+        retention::ALONE,
+        overtime::ALONE,
+        pressure::ALONE,
+        s3::ALONE,
+    ];
     trials.extend(own.into_iter().flatten().map(alone));
     let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
     for group in groups.chain([
@@ -89,10 +100,12 @@ fn main() -> ExitCode {
         dead::ALL,
         api::ALL,
         replay::ALL,
+        inputs::ALL,
         backup::ALL,
         insight::ALL,
         roles::ALL,
         pressure::ALL,
+        refusal::ALL,
         // It counts what all before it recorded.
         facts::ALL,
         // The last of them ends the machine.

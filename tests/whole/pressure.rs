@@ -163,7 +163,7 @@ impl Submitting {
 }
 
 /// A result with so much output, as a worker reports it.
-fn result(batch: &str, output: usize) -> Evaluation {
+pub(crate) fn result(batch: &str, output: usize) -> Evaluation {
     let job = job(&format!(r#"{{"kind": "command", "argv": ["true"], "batch": "{batch}"}}"#));
     let mut result = Evaluation::of_job(&job, Timestamp::now(), (Status::Passed, None), Vec::new());
     result.stdout.text = "x".repeat(output);
@@ -171,21 +171,24 @@ fn result(batch: &str, output: usize) -> Evaluation {
     result
 }
 
-/// Publishes what a worker would.
+/// Publishes a result as a worker does.
+pub(crate) async fn publish(session: &Session, result: &Evaluation) -> Result<(), Error> {
+    let envelope = Envelope::new(MessageType::Result, result.id, result.finished);
+    let key = topology::job_key(result.id);
+    session.publish(topology::RESULTS, &key, &envelope, &wire::encode(result)).await.map(drop)
+}
+
+/// Publishes what workers would.
 fn report(machine: &Machine, batch: &str, count: usize, output: usize) {
     on_broker(machine, async |session| {
-        let publish = async |result: Evaluation| {
-            let envelope = Envelope::new(MessageType::Result, result.id, result.finished);
-            let key = topology::job_key(result.id);
-            session.publish(topology::RESULTS, &key, &envelope, &wire::encode(&result)).await.map(drop)
-        };
+        let publish = async |result: Evaluation| publish(session, &result).await;
         let results = futures::stream::iter((0..count).map(|_| result(batch, output)));
         results.map(publish).buffer_unordered(32).try_collect::<()>().await.expect("confirmed");
     });
 }
 
 /// How many results of a batch are recorded, and how many there ever were.
-fn recorded(machine: &Machine, batch: &str) -> (u64, u64) {
+pub(crate) fn recorded(machine: &Machine, batch: &str) -> (u64, u64) {
     let of_batch = format!("[?b :evaluation/id \"{batch}\"] [?e :evaluation/batch ?b]");
     let once = format!("[:find (count ?e) :where {of_batch} [?e :evaluation/document]]");
     let ever = format!(
@@ -207,10 +210,10 @@ fn memory(pid: u32, line: &str) -> u64 {
 }
 
 /// A process that stands still until this is dropped.
-struct Stopped(u32);
+pub(crate) struct Stopped(u32);
 
 impl Stopped {
-    fn new(pid: u32) -> Self {
+    pub(crate) fn new(pid: u32) -> Self {
         signal("STOP", pid);
         Self(pid)
     }

@@ -71,7 +71,7 @@ async fn work(settings: Arc<Settings>) -> anyhow::Result<Exit> {
     let worker = name(&settings)?;
     tracing::info!(version = VERSION, worker = worker.as_str(), "starting");
     let drain = shutdown::on_signal()?;
-    let blobs = Blobs::in_dir(&settings.blobs_dir())?;
+    let blobs = Blobs::open(&settings).await?;
     let mut supply = Supply::new(&settings, &worker)?;
     let template = Box::pin(supply.warm_up(&settings.client.image))
         .await

@@ -20,7 +20,7 @@ pub async fn measure(evaluations: u64, interrupted: &CancellationToken) -> anyho
     let plan = Plan { evaluations, letters: 0, rounds: 0 };
     let (grown, memory) = stage
         .with(&[Kind::Gateway], interrupted, async |settings| {
-            let store = Store::new(client(&settings)?, Blobs::in_dir(&settings.blobs_dir())?);
+            let store = Store::new(client(&settings)?, Blobs::open(&settings).await?);
             let grown = grow(&store, settings.recorder.batch_count as u64, plan, 0..SECTIONS).await?;
             Ok((grown, resident(&settings, Kind::Gateway)?))
         })

@@ -102,7 +102,7 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
     let in_memory = Stage::new("[datomic]\nuri = \"datomic:mem://bench\"\n")?;
     let (_, in_memory) = in_memory
         .with(&[Kind::Gateway], interrupted, async |settings| {
-            let store = noting(&settings, &std::path::PathBuf::from("/dev/null"))?;
+            let store = noting(&settings, &std::path::PathBuf::from("/dev/null")).await?;
             grow(&store.0, settings.recorder.batch_count as u64, plan, 0..PAIRED).await?;
             Ok((store.0, store.1.taken()))
         })
@@ -171,16 +171,16 @@ fn client(settings: &Settings) -> anyhow::Result<Client> {
 }
 
 /// A store that notes its batches, and what notes them.
-fn noting(settings: &Settings, notes: &Path) -> anyhow::Result<(Store, Arc<Noting>)> {
+async fn noting(settings: &Settings, notes: &Path) -> anyhow::Result<(Store, Arc<Noting>)> {
     let noting = Arc::new(Noting::new(client(settings)?, notes)?);
-    Ok((Store::over(noting.clone(), Blobs::in_dir(&settings.blobs_dir())?), noting))
+    Ok((Store::over(noting.clone(), Blobs::open(settings).await?), noting))
 }
 
 async fn look(settings: &Settings, plan: Plan, notes: &Path) -> anyhow::Result<Found> {
     let batch = settings.recorder.batch_count as u64;
-    let (first, noted) = noting(settings, notes)?;
+    let (first, noted) = noting(settings, notes).await?;
     let mut grown = grow(&first, batch, plan, 0..PAIRED).await?;
-    let store = Store::new(client(settings)?, Blobs::in_dir(&settings.blobs_dir())?);
+    let store = Store::new(client(settings)?, Blobs::open(settings).await?);
     grown.extend(grow(&store, batch, plan, PAIRED..SECTIONS).await?);
     let letter = bury(&store, settings.recorder.batch_count as u64, plan.letters).await?;
     tracing::info!(each = ?letter, "buried");

@@ -39,7 +39,8 @@ pub(super) struct Why {
 /// Submit jobs
 ///
 /// One document, or up to 1000 in an array, as `evalfleet submit` takes them. All are checked before the first is
-/// enqueued. They are evaluated some time later: `GET /v1/evaluations/{id}` has them then, `GET /v1/events?job=ID` tells
+/// enqueued. The body may have 16 MiB; what a job's own files and standard input have beyond 256 KiB is kept in the
+/// blob store and travels by its hash. They are evaluated some time later: `GET /v1/evaluations/{id}` has them then, `GET /v1/events?job=ID` tells
 /// of them meanwhile. Wants the role `submit`.
 #[utoipa::path(post, path = "/v1/evaluations",
     request_body(content = Object, description = "A submission document, or an array of them",

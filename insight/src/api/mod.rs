@@ -33,6 +33,7 @@ use axum::routing::get;
 use axum::{Extension, Json, Router};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use utoipa::OpenApi as _;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -40,6 +41,10 @@ use utoipa_axum::routes;
 
 /// The largest body: a question and its inputs.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// The largest body of a submission, whose jobs bring their inputs along.
+const SUBMISSION_BYTES_MAX: usize = 16 << 20;
+/// Submissions that are read at one moment, each in memory.
+const SUBMISSIONS_MAX: usize = 8;
 /// The longest that an answer may take; a question's own limit is shorter.
 const TIME_MAX: Duration = Duration::from_secs(75);
 
@@ -93,8 +98,12 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(events::events))
         .routes(routes!(projection::progress))
         .routes(routes!(session::role));
-    let submitting = OpenApiRouter::new()
+    let submit = OpenApiRouter::new()
         .routes(routes!(jobs::submit))
+        .route_layer(DefaultBodyLimit::max(SUBMISSION_BYTES_MAX))
+        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(SUBMISSIONS_MAX)), some_at_once));
+    let submitting = OpenApiRouter::new()
+        .merge(submit)
         .routes(routes!(jobs::replay))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::cancel_batch))
@@ -144,6 +153,13 @@ async fn within_time(request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => Problem::too_much("no answer in time: ask for less").into_response(),
     }
+}
+
+/// Lets so many requests in as there are permits; the others wait, before their bodies are read.
+async fn some_at_once(State(permits): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    // Nobody closes it.
+    let _permit = permits.acquire().await;
+    next.run(request).await
 }
 
 /// What every handler has.

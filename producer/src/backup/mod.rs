@@ -12,6 +12,7 @@
 //! Datomic's own `backup-db`.
 
 mod check;
+mod contents;
 mod fingerprint;
 mod restore;
 mod schedule;
@@ -87,6 +88,9 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The contents that facts point to are not to be had.
+    #[error(transparent)]
+    Blobs(#[from] evalfleet_service::blobs::Error),
     /// There is no such backup.
     #[error("there is no backup {name} in {}: `evalfleet backup list` shows those that are", .dir.display())]
     Missing {

@@ -1,7 +1,7 @@
 //! The folder of backups: taking one, finding them, letting the oldest go.
 
 use super::fingerprint::Fingerprint;
-use super::{Checked, Error, MANIFEST, Manifest, SCHEMA, check, file};
+use super::{Checked, Error, MANIFEST, Manifest, SCHEMA, check, contents, file};
 use crate::machine::files::write_atomically;
 use evalfleet_datomic::Client;
 use evalfleet_proto::Timestamp;
@@ -37,7 +37,7 @@ pub async fn take(settings: &Settings, store: &Client) -> Result<Manifest, Error
     let uri = store.health().await?.uri;
     let copied = store.back_up(&name).await?;
     // After the facts: whatever they point to was there before them.
-    shelf.keep_blobs(&settings.blobs_dir())?;
+    contents::keep(settings, &shelf.blobs()).await?;
     let mut manifest = Manifest {
         schema: SCHEMA,
         name,
@@ -114,12 +114,6 @@ impl Shelf {
         manifest.checked = Some(checked);
         self.write(&manifest)?;
         Ok(manifest)
-    }
-
-    /// Copies what the shelf does not have yet. Contents never change, so what is there is right, or damaged: whoever
-    /// reads one looks at its hash.
-    fn keep_blobs(&self, from: &Path) -> Result<(), Error> {
-        copy_new(from, &self.blobs())
     }
 
     /// Removes the oldest of those that were checked, until `max` of them are left. One that was not checked is

@@ -17,7 +17,6 @@ use evalfleet_proto::Timestamp;
 use evalfleet_proto::evaluation::{Artifact, Evaluation};
 use evalfleet_proto::ids::{ImageRef, JobId, Sha256};
 use evalfleet_proto::status::{Cause, Exit};
-use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -85,7 +84,6 @@ pub struct UnsafeModification {
 #[derive(Debug)]
 pub struct Changes<'c> {
     client: &'c Client,
-    blobs: Blobs,
     prefixes: Prefixes,
     image: ImageRef,
     patience: std::time::Duration,
@@ -102,17 +100,13 @@ struct Ground<'g> {
 
 impl<'c> Changes<'c> {
     /// An evaluator that submits through `client`.
-    ///
-    /// # Errors
-    /// When the blob store's folder cannot be made.
-    pub fn new(client: &'c Client, settings: &Settings) -> Result<Self, Error> {
-        Ok(Self {
+    pub fn new(client: &'c Client, settings: &Settings) -> Self {
+        Self {
             client,
-            blobs: Blobs::in_dir(&settings.blobs_dir())?,
             prefixes: Prefixes::new(&settings.state_dir()),
             image: settings.client.image.clone(),
             patience: settings.client.patience,
-        })
+        }
     }
 
     /// Evaluates one change: `Ok` exactly when it may be made.
@@ -221,7 +215,10 @@ impl<'c> Changes<'c> {
     async fn is_whole(&self, looks: &Looks) -> bool {
         match looks.prefix {
             None => true,
-            Some((key, _)) => self.blobs.get(key).await.is_ok(),
+            Some((key, _)) => match self.client.blobs().await {
+                Ok(blobs) => blobs.get(key).await.is_ok(),
+                Err(_) => false,
+            },
         }
     }
 
@@ -331,7 +328,7 @@ impl<'c> Changes<'c> {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         let packed = tree.pack(&ground.repository.git, &ground.base.tree, now).await?;
         let length = packed.len() as u64;
-        let cargo = Cargo { tree: (self.blobs.put(packed).await?, length), prefix };
+        let cargo = Cargo { tree: (self.client.blobs().await?.put(packed).await?, length), prefix };
         let look = async |look: Look| {
             let labels = [("change", role.to_owned()), ("base", ground.base.commit.clone())];
             let errand = Errand {
@@ -369,7 +366,7 @@ impl<'c> Changes<'c> {
 
     async fn whole_output(&self, evaluation: &Evaluation) -> Result<Vec<u8>, Error> {
         match (evaluation.stdout.truncated, evaluation.stdout.sha256) {
-            (true, Some(key)) => Ok(self.blobs.get(key).await?),
+            (true, Some(key)) => Ok(self.client.blobs().await?.get(key).await?),
             _ => Ok(evaluation.stdout.text.clone().into_bytes()),
         }
     }
@@ -378,7 +375,7 @@ impl<'c> Changes<'c> {
     async fn record(&self, result: &mut SafetyResult) -> Result<(), Error> {
         let document = serde_json::to_vec_pretty(&*result).unwrap_or_default();
         let bytes = document.len() as u64;
-        let sha256 = Some(self.blobs.put(document).await?);
+        let sha256 = Some(self.client.blobs().await?.put(document).await?);
         result.evaluation.artifacts.push(Artifact {
             path: "/verdict.json".to_owned(),
             bytes,

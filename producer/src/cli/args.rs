@@ -447,7 +447,7 @@ pub enum HistoryCommand {
     },
     /// Write the history out: every evaluation's whole document, or imported batches as the files they came from.
     ///
-    /// Documents are in the folder of blobs, so this runs where the recorder does.
+    /// Documents are in the blob store: where that is a folder, this runs where the recorder does.
     #[command(after_help = "Examples:\n  evalfleet history export > evaluations.jsonl\n  \
         evalfleet history export --as-of 2026-01-31 --out january.jsonl\n  \
         evalfleet history export --format parquet --out evaluations.parquet\n  \

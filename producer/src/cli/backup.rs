@@ -20,7 +20,7 @@ pub(super) async fn backup(context: &Context, command: BackupCommand) -> Result<
         BackupCommand::Verify { name } => {
             show(context, &backup::check(settings, &name).await.map_err(failure)?)
         }
-        BackupCommand::Restore { name } => restore(context, &name),
+        BackupCommand::Restore { name } => restore(context, &name).await,
         BackupCommand::Keep => keep(context).await,
     }
 }
@@ -71,8 +71,8 @@ fn line(manifest: &Manifest) -> String {
     )
 }
 
-fn restore(context: &Context, name: &str) -> Result<Exit, Failure> {
-    let (manifest, aside) = backup::restore(&context.settings, name).map_err(failure)?;
+async fn restore(context: &Context, name: &str) -> Result<Exit, Failure> {
+    let (manifest, aside) = backup::restore(&context.settings, name).await.map_err(failure)?;
     show(context, &manifest)?;
     match aside {
         Some(aside) => eprintln!("restored; what was there is in {}", aside.display()),
@@ -100,7 +100,7 @@ fn failure(error: Error) -> Failure {
         Error::Store(evalfleet_datomic::Error::Refused { .. }) | Error::Missing { .. } | Error::Up { .. } => {
             Exit::Usage
         }
-        Error::Store(_) | Error::Machine(_) => Exit::Unreachable,
+        Error::Store(_) | Error::Machine(_) | Error::Blobs(_) => Exit::Unreachable,
         Error::File { .. } | Error::Differs { .. } => Exit::Infrastructure,
     };
     Failure::new(exit, error)

@@ -22,7 +22,7 @@ pub(super) async fn change(context: &Context, command: ChangeCommand) -> Result<
         return Err(Failure::usage("--commit makes one change, and several were given"));
     }
     let client = context.client().await?;
-    let changes = Changes::new(&client, &context.settings)?;
+    let changes = Changes::new(&client, &context.settings);
     let tell = |what: &str| {
         if !context.json {
             eprintln!("{what}");

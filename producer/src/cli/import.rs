@@ -36,15 +36,14 @@ pub(crate) async fn history(context: &Context, command: HistoryCommand) -> Resul
     Ok(Exit::Passed)
 }
 
-/// The gateway, when its store is open, and the folder of the documents.
+/// The gateway, when its store is open, and the place of the documents.
 pub(super) async fn connect(context: &Context) -> Result<(Client, Blobs), Failure> {
     let settings = &context.settings;
     let token = settings.datomic.token().map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let unreachable = |error: evalfleet_datomic::Error| Failure::new(Exit::Unreachable, error);
     let client = Client::new(Config::new(&settings.datomic.url, token)).map_err(unreachable)?;
     client.wait_ready(OPENING, |_| ()).await.map_err(unreachable)?;
-    let blobs =
-        Blobs::in_dir(&settings.blobs_dir()).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let blobs = Blobs::open(settings).await.map_err(|error| Failure::new(Exit::Unreachable, error))?;
     Ok((client, blobs))
 }
 

@@ -56,7 +56,7 @@ async fn whole(context: &Context, output: &Output) -> Result<Vec<u8>, String> {
     let Some(key) = output.sha256.filter(|_| output.truncated) else {
         return Ok(output.text.clone().into_bytes());
     };
-    let blobs = Blobs::in_dir(&context.settings.blobs_dir()).map_err(|error| error.to_string())?;
+    let blobs = Blobs::open(&context.settings).await.map_err(|error| error.to_string())?;
     let bytes = blobs.get(key).await.map_err(|error| error.to_string())?;
     if (bytes.len() as u64) < output.bytes {
         eprintln!("note: {} of {} bytes were kept", bytes.len(), output.bytes);

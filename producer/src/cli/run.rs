@@ -5,13 +5,12 @@ use super::failure::Failure;
 use super::live::Live;
 use super::{Context, print_json};
 use crate::api::Api;
-use crate::client::{Client, Pending};
+use crate::client::{self, Client, Pending};
 use crate::toolbox::{self, Quarantine};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::job::{Content, FileIn, FunctionCall, INLINE_BYTES_MAX, Job, Task};
+use evalfleet_proto::job::{Content, FileIn, FunctionCall, Job, Task};
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission::Submission;
-use evalfleet_service::blobs::Blobs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failure> {
     let client = context.client().await?;
     let mut job = client.prepare(args.submission())?;
-    attach(context, &mut job, &args.job, args.stdin.as_deref()).await?;
+    attach(&mut job, &args.job, args.stdin.as_deref())?;
     one(context, client, job, &args.job).await
 }
 
@@ -27,7 +26,7 @@ pub(super) async fn call(context: &Context, args: CallArgs) -> Result<Exit, Fail
     admit(context, &args)?;
     let client = context.client().await?;
     let mut job = client.prepare(submission_of_call(&args)?)?;
-    attach(context, &mut job, &args.job, None).await?;
+    attach(&mut job, &args.job, None)?;
     one(context, client, job, &args.job).await
 }
 
@@ -69,7 +68,7 @@ async fn one(context: &Context, client: Client, job: Job, args: &JobArgs) -> Res
             eprintln!("{} was done before, under the same key", evaluation.id);
             Live::default().end(&evaluation);
         }
-        fetch(context, &evaluation, args).await;
+        fetch(&client, &evaluation, args).await;
         client.close().await;
         return Ok(Exit::of(evaluation.status, evaluation.cause));
     }
@@ -78,7 +77,7 @@ async fn one(context: &Context, client: Client, job: Job, args: &JobArgs) -> Res
         eprintln!("{} submitted", pending.id());
     }
     let evaluation = follow(pending, context.json).await?;
-    fetch(context, &evaluation, args).await;
+    fetch(&client, &evaluation, args).await;
     client.close().await;
     Ok(Exit::of(evaluation.status, evaluation.cause))
 }
@@ -112,31 +111,15 @@ pub(super) async fn follow(pending: Pending, json: bool) -> Result<Evaluation, F
     Ok(evaluation)
 }
 
-/// Puts local files and standard input into the job, or into the blob store where they are large.
-async fn attach(
-    context: &Context,
-    job: &mut Job,
-    args: &JobArgs,
-    stdin: Option<&Path>,
-) -> Result<(), Failure> {
-    let mut room = INLINE_BYTES_MAX;
-    let mut content = async |bytes: Vec<u8>| -> Result<Content, Failure> {
-        if let Some(left) = room.checked_sub(bytes.len()) {
-            room = left;
-            return Ok(Content::Inline(bytes));
-        }
-        let unreachable = |error| Failure::new(Exit::Unreachable, error);
-        let blobs = Blobs::in_dir(&context.settings.blobs_dir()).map_err(unreachable)?;
-        let length = bytes.len() as u64;
-        Ok(Content::Blob { sha256: blobs.put(bytes).await.map_err(unreachable)?, bytes: length })
-    };
+/// Puts local files and standard input into the job; the client finds another place for what is large.
+fn attach(job: &mut Job, args: &JobArgs, stdin: Option<&Path>) -> Result<(), Failure> {
     for (local, guest) in &args.file {
         let bytes = read_input(local)?;
         let mode = std::fs::metadata(local).map_or(0o644, |meta| meta.permissions().mode() & 0o777);
-        job.files.push(FileIn { path: guest.clone(), mode, content: content(bytes).await? });
+        job.files.push(FileIn { path: guest.clone(), mode, content: Content::Inline(bytes) });
     }
     if let (Some(path), Task::Command(command)) = (stdin, &mut job.task) {
-        command.stdin = Some(content(read_input(path)?).await?);
+        command.stdin = Some(Content::Inline(read_input(path)?));
     }
     Ok(())
 }
@@ -156,7 +139,7 @@ pub(super) fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Fetches the files that the job kept. The verdict stands, whatever comes of it.
-async fn fetch(context: &Context, evaluation: &Evaluation, args: &JobArgs) {
+async fn fetch(client: &Client, evaluation: &Evaluation, args: &JobArgs) {
     for (guest, local) in &args.out {
         let Some(artifact) = evaluation.artifacts.iter().find(|artifact| artifact.path == *guest) else {
             eprintln!("{guest} was not kept");
@@ -166,8 +149,8 @@ async fn fetch(context: &Context, evaluation: &Evaluation, args: &JobArgs) {
         let name = || guest.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("out").to_owned();
         let local = local.clone().unwrap_or_else(|| PathBuf::from(name()));
         let fetched = async {
-            let bytes = Blobs::in_dir(&context.settings.blobs_dir())?.get(key).await?;
-            Ok::<_, evalfleet_service::blobs::Error>(bytes)
+            let bytes = client.blobs().await?.get(key).await?;
+            Ok::<_, client::Error>(bytes)
         };
         let saved = match fetched.await {
             Ok(bytes) => std::fs::write(&local, bytes).map_err(|error| error.to_string()),

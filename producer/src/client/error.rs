@@ -6,6 +6,7 @@ use evalfleet_proto::evaluation::Verdict;
 use evalfleet_proto::ids::{JobId, Lane};
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission;
+use evalfleet_service::blobs;
 use std::time::Duration;
 
 /// Why a job was not submitted, or its evaluation did not come.
@@ -17,6 +18,9 @@ pub enum Error {
     /// The call does not fit its tool. Nothing was enqueued.
     #[error(transparent)]
     Tool(#[from] registry::Error),
+    /// Its large inputs cannot be kept. Nothing was enqueued.
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
     /// The broker cannot take it.
     #[error(transparent)]
     Broker(#[from] broker::Error),
@@ -106,9 +110,11 @@ impl Error {
         match self {
             Self::Submission(_) | Self::Tool(_) | Self::Verdict { .. } | Self::Lane { .. } => Exit::Harness,
             Self::Broker(broker::Error::TooLarge { .. }) => Exit::Harness,
-            Self::Broker(_) | Self::Undecided { .. } | Self::Unheard { .. } | Self::Unsaid { .. } => {
-                Exit::Unreachable
-            }
+            Self::Blobs(_)
+            | Self::Broker(_)
+            | Self::Undecided { .. }
+            | Self::Unheard { .. }
+            | Self::Unsaid { .. } => Exit::Unreachable,
             Self::Patience { .. } => Exit::Infrastructure,
             Self::TooMany { .. } | Self::Reason { .. } => Exit::Usage,
             Self::Closed { .. } => Exit::Defect,

@@ -1,9 +1,9 @@
 //! Submit jobs, and hear of them when they are done.
 //!
 //! ```text
-//! submit ─▶ check ─▶ a slot in the mailbox ─▶ publish, confirmed ───▶ Pending
-//!                                                                       │ live output, then
-//!            mailbox (one task) ◀── results, events ── broker ──────────▶ Evaluation
+//! submit ─▶ check ─▶ large inputs to the blob store ─▶ a slot in the mailbox ─▶ publish, confirmed ─▶ Pending
+//!                                                                                       │ live output, then
+//!                            mailbox (one task) ◀── results, events ── broker ──────────▶ Evaluation
 //! ```
 //!
 //! A client has one inbox, a durable queue of its own, bound *before* a job is published whose envelope names
@@ -44,6 +44,7 @@ mod amend;
 mod cancel;
 mod error;
 mod events;
+mod inputs;
 mod mailbox;
 mod pending;
 mod tools;
@@ -60,9 +61,11 @@ use evalfleet_proto::ids::{ImageRef, JobId, Lane};
 use evalfleet_proto::job::{Job, Task};
 use evalfleet_proto::submission::{Defaults, Submission};
 use evalfleet_proto::{topology, wire};
+use evalfleet_service::blobs::{Blobs, Deferred};
 use evalfleet_service::settings::Settings;
 use futures::{Stream, StreamExt as _};
 use mailbox::{Mailbox, Whose};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -72,6 +75,8 @@ use tools::Tools;
 /// take some milliseconds, and no more memory than as many jobs take, each below
 /// [`INLINE_BYTES_MAX`](evalfleet_proto::job::INLINE_BYTES_MAX) and a little.
 const WINDOW: usize = 512;
+/// Jobs whose large inputs are on their way to the blob store at one moment: each is in memory until then.
+const UPLOADS: usize = 4;
 /// How long a submission may take, over lost connections and all.
 const SUBMIT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -81,6 +86,7 @@ pub struct Client {
     link: Arc<Link>,
     mailbox: Mailbox,
     tools: Tools,
+    blobs: Deferred,
     image: ImageRef,
     lanes: Vec<Lane>,
     attempts_max: u32,
@@ -110,6 +116,7 @@ impl Client {
             mailbox: Mailbox::start(link.clone(), stop.clone()),
             link,
             tools: Tools::new(settings.images_dir()),
+            blobs: Deferred::new(settings),
             image: settings.client.image.clone(),
             lanes: settings.broker.lanes.clone(),
             attempts_max: settings.broker.attempts_max,
@@ -138,15 +145,17 @@ impl Client {
     /// # Errors
     /// When it does not fit (nothing is enqueued), or the broker cannot take it.
     pub async fn submit(&self, submission: Submission) -> Result<Pending, Error> {
-        let job = self.prepare(submission)?;
+        let job = self.refer(self.prepare(submission)?).await?;
         self.submit_job(&job).await
     }
 
-    /// Submits a prepared job and hears of it from now on.
+    /// Submits a prepared job and hears of it from now on. What is too large for its message goes to the blob store
+    /// first, and travels by its hash.
     ///
     /// # Errors
-    /// When the broker cannot take it.
+    /// When the blob store or the broker cannot take it.
     pub async fn submit_job(&self, job: &Job) -> Result<Pending, Error> {
+        let job = &*self.referred(job).await?;
         // A key stands for one job, whoever submits it: the first result counts, and it may be another's.
         let whose = if job.id.made().is_some() { Whose::Ours } else { Whose::Anybodys };
         let pending = self.pending(job.id, job.limits.wall, whose).await?;
@@ -159,17 +168,27 @@ impl Client {
     /// # Errors
     /// As [`Client::submit`].
     pub async fn enqueue(&self, submission: Submission) -> Result<JobId, Error> {
-        let job = self.prepare(submission)?;
+        let job = self.refer(self.prepare(submission)?).await?;
         self.enqueue_job(&job).await
     }
 
-    /// Publishes a prepared job until the broker confirms it.
+    /// Publishes a prepared job until the broker confirms it, with its large inputs as [`Client::submit_job`] has them.
     ///
     /// # Errors
     /// [`Error::Undecided`] leaves open whether the job is enqueued: submitting the same job again is
     /// safe, its id makes it one job.
     pub async fn enqueue_job(&self, job: &Job) -> Result<JobId, Error> {
-        self.publish(job, None).await
+        self.publish(&*self.referred(job).await?, None).await
+    }
+
+    /// The same job, its large inputs in the blob store.
+    async fn refer(&self, mut job: Job) -> Result<Job, Error> {
+        inputs::refer(&mut job, &self.blobs).await?;
+        Ok(job)
+    }
+
+    async fn referred<'j>(&self, job: &'j Job) -> Result<Cow<'j, Job>, Error> {
+        Ok(if inputs::fit(job) { Cow::Borrowed(job) } else { Cow::Owned(self.refer(job.clone()).await?) })
     }
 
     async fn publish(&self, job: &Job, inbox: Option<&str>) -> Result<JobId, Error> {
@@ -189,7 +208,12 @@ impl Client {
     where
         I: IntoIterator<Item = Submission>,
     {
-        futures::stream::iter(submissions).map(move |submission| self.submit(submission)).buffered(WINDOW)
+        let prepared = futures::stream::iter(submissions)
+            .map(move |submission| async move { self.refer(self.prepare(submission)?).await });
+        prepared
+            .buffered(UPLOADS)
+            .map(move |job| async move { self.submit_job(&job?).await })
+            .buffered(WINDOW)
     }
 
     /// As [`Client::submit_many`], but only the ids are told.
@@ -198,7 +222,9 @@ impl Client {
         I: IntoIterator<Item = Job>,
     {
         futures::stream::iter(jobs)
-            .map(move |job| async move { self.enqueue_job(&job).await })
+            .map(move |job| self.refer(job))
+            .buffered(UPLOADS)
+            .map(move |job| async move { self.enqueue_job(&job?).await })
             .buffered(WINDOW)
     }
 
@@ -225,6 +251,14 @@ impl Client {
     /// When it does not come in time.
     pub async fn wait(&self, id: JobId) -> Result<evalfleet_proto::evaluation::Evaluation, Error> {
         self.hear_of(id, evalfleet_proto::job::WALL_MAX).await?.wait().await
+    }
+
+    /// The blob store, where large inputs and outputs are.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn blobs(&self) -> Result<&Blobs, Error> {
+        Ok(self.blobs.get().await?)
     }
 
     /// The broker connection, for those who read its queues.

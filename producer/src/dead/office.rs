@@ -10,12 +10,11 @@ use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::ids::{JobId, Lane};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
-use evalfleet_service::blobs::Blobs;
+use evalfleet_service::blobs::Deferred;
 use evalfleet_service::settings::Settings;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Letters that are at hand at one moment: a broker takes as long for one confirm as for many. So many jobs may be in
@@ -101,7 +100,7 @@ pub struct Office {
     session: Session,
     /// `None` where the history cannot be asked: then only the queue is known.
     ledger: Option<Box<dyn Ledger>>,
-    blobs_dir: PathBuf,
+    blobs: Deferred,
     lanes: Vec<Lane>,
     attempts_max: u32,
     by: String,
@@ -131,7 +130,7 @@ impl Office {
         Ok(Self {
             session,
             ledger,
-            blobs_dir: settings.blobs_dir(),
+            blobs: Deferred::new(settings),
             lanes: settings.broker.lanes.clone(),
             attempts_max: settings.broker.attempts_max,
             by: person::who(),
@@ -324,7 +323,7 @@ impl Office {
             }
             Action::Replay { changes, again } => {
                 let Some(key) = ledger.body(&id).await? else { return Err(Error::Missing { id }) };
-                let body = Blobs::in_dir(&self.blobs_dir)?.get(key).await?;
+                let body = self.blobs.get().await?.get(key).await?;
                 let letter = Letter::read(None, &topology::dead_key(&Lane::default_lane()), &body);
                 let job = match plan(&letter, Some(&card), (changes, &self.lanes), *again) {
                     Ok(job) => job,

@@ -1,7 +1,7 @@
 //! The front door for a REPL.
 
 use super::response;
-use crate::change::{Changes, CodeChange, SafetyResult, UnsafeModification, Verdict};
+use crate::change::{Changes, CodeChange, SafetyResult, UnsafeModification};
 use crate::client::{self, Client};
 use evalfleet_proto::effect::Effect;
 use evalfleet_proto::evaluation::{Evaluation, Metrics};
@@ -94,15 +94,8 @@ impl SecureEvaluator {
         &self,
         change: &CodeChange,
     ) -> Result<SafetyResult, UnsafeModification> {
-        match Changes::new(&self.client, &self.settings) {
-            Ok(changes) => Box::pin(changes.test(change)).await,
-            Err(error) => Err(UnsafeModification {
-                verdict: Verdict::Undecided,
-                violations: Vec::new(),
-                result: None,
-                why: Some(error.to_string()),
-            }),
-        }
+        let changes = Changes::new(&self.client, &self.settings);
+        Box::pin(changes.test(change)).await
     }
 
     /// The connection, for more than single calls.

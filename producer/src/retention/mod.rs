@@ -95,7 +95,7 @@ pub async fn retain(
     };
     let blobs = match dry_run {
         true => None,
-        false => Some(contents::collect(store, &Blobs::in_dir(&settings.blobs_dir())?, before).await?),
+        false => Some(contents::collect(store, &Blobs::open(settings).await?, before).await?),
     };
     Ok(Gone {
         before,

@@ -16,7 +16,6 @@ use evalfleet_proto::job::{Content, FileIn, INLINE_BYTES_MAX, Job, Limits, Task}
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::submission::Submission;
 use evalfleet_proto::units::parse_duration;
-use evalfleet_service::blobs::Blobs;
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -201,7 +200,6 @@ pub(super) async fn job_of(
     if let Task::Command(command) = &mut job.task {
         command.stdin = Some(Content::Inline(args.to_string().into_bytes()));
     }
-    let blobs = Blobs::in_dir(&evaluator.settings().blobs_dir())?;
     let mut room = INLINE_BYTES_MAX.saturating_sub(args.to_string().len());
     for file in &tool.files {
         let bytes = file.content.len();
@@ -209,6 +207,7 @@ pub(super) async fn job_of(
             room -= bytes;
             Content::Inline(file.content.clone())
         } else {
+            let blobs = evaluator.client().blobs().await?;
             Content::Blob { sha256: blobs.put(file.content.clone()).await?, bytes: bytes as u64 }
         };
         job.files.push(FileIn { path: format!("{}/{}", folder(tool), file.path), mode: file.mode, content });
