@@ -6,11 +6,13 @@ use evalfleet_proto::topology;
 use evalfleet_service::settings::Settings;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 
-/// How old what is known of the queues may be.
+/// What is known of the queues is new for so long.
 const AGE: Duration = Duration::from_secs(1);
+/// How old what is shown of them may be.
+const AGE_MAX: Duration = Duration::from_secs(5);
 /// How long the broker may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most that a worker may say of itself, in bytes.
@@ -19,10 +21,8 @@ const SAID_MAX: u64 = 64 << 10;
 /// The parts of this fleet.
 #[derive(Debug)]
 pub struct Fleet {
-    link: Link,
-    names: Vec<String>,
+    depths: Arc<Depths>,
     workers: PathBuf,
-    known: Mutex<Option<(Instant, Option<Vec<Queue>>)>>,
 }
 
 impl Fleet {
@@ -35,20 +35,64 @@ impl Fleet {
         }
         names
             .extend([topology::RESULTS_QUEUE, topology::DEAD_QUEUE, topology::UNROUTABLE].map(str::to_owned));
-        Self { link, names, workers: settings.state_dir().join("workers"), known: Mutex::default() }
+        let depths = Depths { link, names, known: Mutex::default(), asking: tokio::sync::Mutex::default() };
+        Self { depths: Arc::new(depths), workers: settings.state_dir().join("workers") }
     }
 
     /// The link to its broker.
     pub fn link(&self) -> &Link {
-        &self.link
+        &self.depths.link
     }
 
-    /// What waits; none when the broker does not answer. May be a second old.
+    /// What waits; none when the broker does not answer. May be a second old, and where somebody asked shortly
+    /// before as old as that: whoever asks then has the broker asked, and does not wait for it.
     pub async fn queues(&self) -> Option<Vec<Queue>> {
-        let mut known = self.known.lock().await;
-        if let Some((when, queues)) = known.as_ref().filter(|(when, _)| when.elapsed() < AGE) {
-            let _ = when;
-            return queues.clone();
+        match self.depths.known() {
+            Some((age, queues)) if age < AGE => queues,
+            Some((age, queues)) if age < AGE_MAX => {
+                let depths = self.depths.clone();
+                tokio::spawn(async move { depths.renewed().await });
+                queues
+            }
+            Some(_) | None => self.depths.renewed().await,
+        }
+    }
+
+    /// What a worker of this machine says of itself: how its supply of VMs is.
+    pub fn worker(&self, name: &str) -> Option<serde_json::Value> {
+        let plain = name.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter));
+        if !plain || name.starts_with('.') || name.is_empty() {
+            return None;
+        }
+        let file = std::fs::File::open(self.workers.join(format!("{name}.json"))).ok()?;
+        let mut text = String::new();
+        file.take(SAID_MAX).read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}
+
+/// What waits in each queue.
+#[derive(Debug)]
+struct Depths {
+    link: Link,
+    names: Vec<String>,
+    known: Mutex<Option<(Instant, Option<Vec<Queue>>)>>,
+    /// Held by the one that asks.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Depths {
+    /// What is known, and how old it is.
+    fn known(&self) -> Option<(Duration, Option<Vec<Queue>>)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map(|(when, queues)| (when.elapsed(), queues.clone()))
+    }
+
+    /// Asks the broker, unless another did while this one waited for it.
+    async fn renewed(&self) -> Option<Vec<Queue>> {
+        let _alone = self.asking.lock().await;
+        if let Some((_, queues)) = self.known().filter(|(age, _)| *age < AGE) {
+            return queues;
         }
         let queues = match tokio::time::timeout(PATIENCE, self.ask()).await {
             Ok(Ok(queues)) => Some(queues),
@@ -58,7 +102,7 @@ impl Fleet {
             }
             Err(_) => None,
         };
-        *known = Some((Instant::now(), queues.clone()));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), queues.clone()));
         queues
     }
 
@@ -76,17 +120,5 @@ impl Fleet {
             }
         }
         Ok(queues)
-    }
-
-    /// What a worker of this machine says of itself: how its supply of VMs is.
-    pub fn worker(&self, name: &str) -> Option<serde_json::Value> {
-        let plain = name.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter));
-        if !plain || name.starts_with('.') || name.is_empty() {
-            return None;
-        }
-        let file = std::fs::File::open(self.workers.join(format!("{name}.json"))).ok()?;
-        let mut text = String::new();
-        file.take(SAID_MAX).read_to_string(&mut text).ok()?;
-        serde_json::from_str(&text).ok()
     }
 }

@@ -8,7 +8,8 @@ use evalfleet_datomic::{Datom, Point, Transaction};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::dead::{Card, Filter, State};
 use evalfleet_proto::status::Cause;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The namespace of a letter's attributes.
@@ -143,6 +144,10 @@ pub struct Board {
     names: HashMap<String, i64>,
     /// In the order in which they became known.
     order: VecDeque<i64>,
+    /// As they are now, in the order of their deaths.
+    now: BTreeMap<(Timestamp, i64), Arc<Draft>>,
+    /// How many of these are in each state.
+    states: BTreeMap<&'static str, usize>,
     next_t: u64,
     basis_t: u64,
     omitted: u64,
@@ -151,8 +156,17 @@ pub struct Board {
 impl Board {
     /// Nothing read yet; at most `max` letters at one moment, the newest.
     pub fn new(max: usize) -> Self {
-        let (letters, names, order) = (HashMap::new(), HashMap::new(), VecDeque::new());
-        Self { max, letters, names, order, next_t: 0, basis_t: 0, omitted: 0 }
+        Self {
+            max,
+            letters: HashMap::new(),
+            names: HashMap::new(),
+            order: VecDeque::new(),
+            now: BTreeMap::new(),
+            states: BTreeMap::new(),
+            next_t: 0,
+            basis_t: 0,
+            omitted: 0,
+        }
     }
 
     /// Where to read on.
@@ -188,31 +202,69 @@ impl Board {
             self.order.push_back(entity);
             Vec::new()
         });
-        let mut draft = versions.last().map_or_else(Draft::new, |version| (*version.draft).clone());
+        let before = versions.last().map(|version| version.draft.clone());
+        let mut draft = before.as_deref().cloned().unwrap_or_else(Draft::new);
         for datom in datoms {
             draft.learn(&datom.attribute[OURS.len()..], &datom.value, datom.added);
         }
         draft.settle();
         self.names.insert(draft.card.id.clone(), entity);
-        versions.push(Version { t: of.t, at: of.tx_instant, draft: Arc::new(draft) });
+        let draft = Arc::new(draft);
+        versions.push(Version { t: of.t, at: of.tx_instant, draft: draft.clone() });
+        self.leave(entity, before.as_deref());
+        if draft.told {
+            *self.states.entry(draft.card.state.as_str()).or_default() += 1;
+            self.now.insert((draft.card.died, entity), draft);
+        }
         while self.order.len() > self.max {
             let Some(oldest) = self.order.pop_front() else { break };
             if let Some(gone) = self.letters.remove(&oldest).and_then(|mut versions| versions.pop()) {
                 self.names.remove(&gone.draft.card.id);
+                self.leave(oldest, Some(&gone.draft));
                 self.omitted += 1;
             }
+        }
+    }
+
+    /// Takes what was known of a letter out of what is known now.
+    fn leave(&mut self, entity: i64, draft: Option<&Draft>) {
+        let Some(draft) = draft.filter(|draft| draft.told) else { return };
+        self.now.remove(&(draft.card.died, entity));
+        if let Some(count) = self.states.get_mut(draft.card.state.as_str()) {
+            *count -= 1;
         }
     }
 
     /// The letters that `filter` means, newest first, as they were known then: `limit` of them after the
     /// first `skip`.
     pub fn list(&self, filter: &Filter, as_of: Option<Point>, skip: usize, limit: usize) -> Page {
-        let fitting = self.letters.values().filter_map(|versions| known(versions, as_of));
-        let mut fitting: Vec<&Card> =
-            fitting.map(|draft| &draft.card).filter(|card| filter.has(card)).collect();
-        fitting.sort_unstable_by(|a, b| (b.died, &b.id).cmp(&(a.died, &a.id)));
-        let letters = fitting.iter().skip(skip).take(limit).map(|card| (*card).clone()).collect();
+        let Some(as_of) = as_of else { return self.list_now(filter, skip, limit) };
+        let drafts = self
+            .letters
+            .iter()
+            .filter_map(|(entity, versions)| Some((*entity, known(versions, Some(as_of))?)));
+        let mut fitting: Vec<(i64, &Card)> = drafts
+            .map(|(entity, draft)| (entity, &draft.card))
+            .filter(|(_, card)| filter.has(card))
+            .collect();
+        fitting.sort_unstable_by_key(|(entity, card)| Reverse((card.died, *entity)));
+        let letters = fitting.iter().skip(skip).take(limit).map(|(_, card)| (*card).clone()).collect();
         Page { letters, total: fitting.len() }
+    }
+
+    fn list_now(&self, filter: &Filter, skip: usize, limit: usize) -> Page {
+        let fitting = || self.now.values().rev().map(|draft| &draft.card).filter(|card| filter.has(card));
+        let letters = fitting().skip(skip).take(limit).cloned().collect();
+        // Where nothing but the state matters they are counted already.
+        let total = if (Filter { state: None, ..filter.clone() }).is_empty() {
+            let all = self.states.iter();
+            let meant =
+                |state: &str| matches!(filter.state(), State::Any) || filter.state().as_str() == state;
+            all.filter(|(state, _)| meant(state)).map(|(_, count)| count).sum()
+        } else {
+            fitting().count()
+        };
+        Page { letters, total }
     }
 
     /// One letter as it was known then, and the key of its document.
@@ -292,6 +344,8 @@ mod tests {
         assert_eq!(ids(&board, &[], Some(Point::T(2))), ["b", "a"]);
         assert_eq!(ids(&board, &["tool=x"], Some(Point::Time(at(1)))), ["a"]);
         assert_eq!(ids(&board, &[], Some(Point::T(0))), Vec::<String>::new());
+        let any = board.list(&Filter::parse(&["state=any"]).unwrap(), None, 0, 1);
+        assert_eq!((any.total, board.list(&Filter::default(), None, 0, 9).total), (2, 1));
         let second = board.list(&Filter::parse(&["state=any"]).unwrap(), None, 1, 1);
         assert_eq!((second.total, second.letters[0].id.as_str()), (2, "a"));
         assert_eq!((board.next_t(), board.basis_t()), (4, 3));
@@ -321,5 +375,6 @@ mod tests {
         board.read(&log, 6, 5);
         assert_eq!((ids(&board, &[], None), board.omitted()), (vec!["l5".to_owned(), "l4".to_owned()], 3));
         assert!(board.one("l1", None).is_none());
+        assert_eq!(board.list(&Filter::default(), None, 0, 1).total, 2);
     }
 }

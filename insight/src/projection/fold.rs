@@ -3,7 +3,7 @@
 //! Datoms come in no order that helps, so a transaction is read in passes: what has a name (workers,
 //! images, cases, …), calls, batches, then their parts. A reference is an entity's number.
 
-use super::row::{Call, DeadLetter, Row};
+use super::row::{Call, Row};
 use super::symbols::Symbol;
 use super::world::World;
 use evalfleet_datomic::edn::Value;
@@ -24,8 +24,8 @@ pub(super) enum Entity {
     Call { call: Call, owner: Option<i64> },
     /// An evaluation: the number of its newest version.
     Evaluation(u64),
-    /// A dead letter, and where it is among them.
-    Letter(usize),
+    /// A dead letter: its number among them.
+    Letter(u64),
 }
 
 type Groups<'t> = BTreeMap<i64, Vec<&'t Datom>>;
@@ -40,7 +40,7 @@ fn has(datoms: &[&Datom], namespace: &str) -> bool {
         .any(|datom| datom.attribute.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/')))
 }
 
-fn number(value: &Value) -> u64 {
+fn count(value: &Value) -> u64 {
     value.as_int().and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
 }
 
@@ -123,8 +123,8 @@ impl World {
                     call.name = datom.value.as_str().map(|name| self.symbols.of(name));
                 }
                 "function-call/success-rate" => call.success_rate = datom.value.as_float(),
-                "function-call/count" => call.count = number(&datom.value),
-                "function-call/failures" => call.failures = number(&datom.value),
+                "function-call/count" => call.count = count(&datom.value),
+                "function-call/failures" => call.failures = count(&datom.value),
                 _ => {}
             }
         }
@@ -255,15 +255,15 @@ impl World {
             "labels" => row.labels.extend(text.map(|label| self.symbols.of(label))),
             "error" => row.error = text.map(beginning),
             "exit-code" => row.exit_code = value.as_int(),
-            "attempt" => row.attempt = u32::try_from(number(value)).unwrap_or(u32::MAX),
-            "total" => row.sums.total = number(value),
-            "passed" => row.sums.passed = number(value),
-            "infrastructure-faults" => row.sums.infrastructure = number(value),
-            "effects-unexpected" => row.effects_unexpected = number(value),
+            "attempt" => row.attempt = u32::try_from(count(value)).unwrap_or(u32::MAX),
+            "total" => row.sums.total = count(value),
+            "passed" => row.sums.passed = count(value),
+            "infrastructure-faults" => row.sums.infrastructure = count(value),
+            "effects-unexpected" => row.effects_unexpected = count(value),
             "effects-created" | "effects-changed" | "effects-deleted" | "effects-replaced" => {
-                row.effects += number(value);
+                row.effects += count(value);
             }
-            _ => measure(row, name, number(value)),
+            _ => measure(row, name, count(value)),
         }
     }
 
@@ -281,16 +281,16 @@ impl World {
     }
 
     fn letter(&mut self, t: u64, entity: i64, datoms: &[&Datom]) {
-        let place = match self.entities.get(&entity) {
-            Some(Entity::Letter(place)) => *place,
+        let number = match self.entities.get(&entity) {
+            Some(Entity::Letter(number)) => *number,
             Some(Entity::Named(_) | Entity::Call { .. } | Entity::Evaluation(_)) | None => {
-                // Its job's evaluation may name it before it is told itself: until then it is none.
-                self.letters.push(DeadLetter { since: u64::MAX, ..DeadLetter::default() });
-                self.entities.insert(entity, Entity::Letter(self.letters.len() - 1));
-                self.letters.len() - 1
+                let number = self.letters.begin();
+                self.entities.insert(entity, Entity::Letter(number));
+                number
             }
         };
-        let mut letter = self.letters[place].clone();
+        // It may be one of those that are kept no more.
+        let Some(mut letter) = self.letters.get(number).cloned() else { return };
         for datom in datoms.iter().filter(|datom| datom.added) {
             let text = datom.value.as_str();
             match datom.attribute.as_str() {
@@ -301,12 +301,12 @@ impl World {
                     letter.at = datom.value.as_inst().map_or(0, |time| time.as_millisecond());
                     letter.since = letter.since.min(t);
                 }
-                "dead-letter/attempts" => letter.attempts = number(&datom.value),
+                "dead-letter/attempts" => letter.attempts = count(&datom.value),
                 "dead-letter/last-error" => letter.error = text.map(beginning),
                 _ => {}
             }
         }
-        self.letters[place] = letter;
+        self.letters.set(number, letter);
     }
 }
 

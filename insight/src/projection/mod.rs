@@ -23,10 +23,13 @@ pub mod world;
 
 mod fold;
 mod group;
+mod index;
+mod letters;
 #[cfg(test)]
 mod tests;
 
 pub use group::Group;
+pub use index::{Field, Order};
 pub use row::{Call, DeadLetter, Measures, Outcome, Row};
 pub use summary::{Counts, HOUR, Line, Summary};
 pub use symbols::{Symbol, Symbols};

@@ -75,7 +75,7 @@ fn an_evaluation_counts_once_it_is_recorded_and_no_sooner() {
     let newest: Vec<_> = world.by_time(now, None).map(|(_, row)| row.id.to_string()).collect();
     assert_eq!(newest, ["b", "a"]);
     let odd = world.symbols().find("odd").unwrap();
-    assert_eq!(world.of_tool(odd, now).count(), 2);
+    assert_eq!(world.having(Field::Tool, odd, now).count(), 2);
     assert_eq!(world.find("b", world.at(Some(Point::T(5))).unwrap()), None);
 }
 

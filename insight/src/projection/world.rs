@@ -1,12 +1,14 @@
 //! Every version of every row, and what they come to.
 
 use super::fold::Entity;
+use super::index::{Field, Index, Order};
+use super::letters::Letters;
 use super::row::{DeadLetter, Row};
 use super::summary::Summary;
 use super::symbols::{Symbol, Symbols};
 use evalfleet_datomic::Point;
 use evalfleet_proto::Timestamp;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 /// How many summaries of other moments are remembered.
@@ -18,6 +20,8 @@ pub(super) struct Version {
     pub(super) row: Arc<Row>,
     pub(super) since: u64,
     pub(super) until: u64,
+    /// The number of the one before.
+    replaced: Option<u64>,
 }
 
 impl Version {
@@ -54,13 +58,14 @@ pub struct World {
     versions: VecDeque<Version>,
     /// The number of the first version that is kept; numbers are never used again.
     first: u64,
-    by_time: BTreeSet<(i64, u64)>,
-    by_tool: HashMap<Symbol, VecDeque<u64>>,
+    index: Index,
     current: HashMap<Arc<str>, u64>,
-    pub(super) letters: Vec<DeadLetter>,
+    pub(super) letters: Letters,
     pub(super) hosts: HashMap<Symbol, Symbol>,
     /// Transactions and their times, in order.
     clock: Vec<(u64, i64)>,
+    /// How many rows that are true now each transaction recorded.
+    recorded: BTreeMap<u64, u64>,
     now: Summary,
     others: Mutex<VecDeque<(u64, Arc<Summary>)>>,
     kept_from: u64,
@@ -76,12 +81,12 @@ impl World {
             parts: HashMap::new(),
             versions: VecDeque::new(),
             first: 0,
-            by_time: BTreeSet::new(),
-            by_tool: HashMap::new(),
+            index: Index::default(),
             current: HashMap::new(),
-            letters: Vec::new(),
+            letters: Letters::default(),
             hosts: HashMap::new(),
             clock: Vec::new(),
+            recorded: BTreeMap::new(),
             now: Summary::default(),
             others: Mutex::default(),
             kept_from: 0,
@@ -156,33 +161,72 @@ impl World {
         self.versions.iter().filter(move |version| version.alive(at.t)).map(|version| &*version.row)
     }
 
-    /// All rows of a moment with their numbers, newest event first, from before `(time, number)` on.
-    pub fn by_time(&self, at: At, before: Option<(i64, u64)>) -> impl Iterator<Item = (u64, &Row)> {
-        let range = match before {
-            Some(before) => self.by_time.range(..before),
-            None => self.by_time.range(..),
-        };
-        range.rev().filter_map(move |(_, number)| Some((*number, self.alive(*number, at)?)))
+    /// All rows of a moment with their numbers, in an order, those after `(key, number)` where that is given.
+    pub fn ordered(
+        &self,
+        order: Order,
+        at: At,
+        after: Option<(i64, u64)>,
+    ) -> impl Iterator<Item = (u64, &Row)> {
+        let numbers = self.index.ordered(order, after);
+        numbers.filter_map(move |number| Some((number, self.alive(number, at)?)))
     }
 
-    /// The rows of a moment that called `tool`, in the order of their recording.
-    pub fn of_tool(&self, tool: Symbol, at: At) -> impl Iterator<Item = &Row> {
-        let numbers = self.by_tool.get(&tool).into_iter().flatten();
-        numbers.filter_map(move |number| self.alive(*number, at))
+    /// All rows of a moment with their numbers, newest event first, from before `(time, number)` on.
+    pub fn by_time(&self, at: At, before: Option<(i64, u64)>) -> impl Iterator<Item = (u64, &Row)> {
+        self.ordered(Order::Newest, at, before)
+    }
+
+    /// The rows of a moment that have `value` there, with their numbers, in the order of their recording.
+    pub fn having(
+        &self,
+        field: Field,
+        value: Symbol,
+        at: At,
+    ) -> impl DoubleEndedIterator<Item = (u64, &Row)> {
+        let numbers = self.index.having(field, value);
+        numbers.filter_map(move |number| Some((number, self.alive(number, at)?)))
+    }
+
+    /// How many versions of rows have `value` there: no fewer than rows of any moment.
+    pub fn most(&self, field: Field, value: Symbol) -> usize {
+        self.index.count(field, value)
     }
 
     /// One row of a moment.
     pub fn find(&self, id: &str, at: At) -> Option<&Row> {
-        let newest = *self.current.get(id)?;
-        if let Some(row) = self.alive(newest, at) {
-            return Some(row);
+        let mut number = *self.current.get(id)?;
+        loop {
+            let version = self.version(number)?;
+            if version.alive(at.t) {
+                return Some(&version.row);
+            }
+            number = version.replaced?;
         }
-        self.versions.iter().find(|version| version.alive(at.t) && &*version.row.id == id).map(|v| &*v.row)
     }
 
     /// The dead letters of a moment, newest first.
     pub fn letters(&self, at: At) -> impl Iterator<Item = &DeadLetter> {
-        self.letters.iter().rev().filter(move |letter| letter.since <= at.t)
+        self.letters.known(at.t)
+    }
+
+    /// Those of them that are about a job, newest first.
+    pub fn letters_of(&self, job: &str, at: At) -> impl Iterator<Item = &DeadLetter> {
+        self.letters.of_job(job, at.t)
+    }
+
+    /// How many dead letters a moment has, and how many of them nobody has replayed.
+    pub fn letter_counts(&self, at: At) -> (u64, u64) {
+        let all = self.letters.count(at.t);
+        let replayed = self.index.values(Field::ReplayOf).filter(|of| self.replay_of(*of, at).is_some());
+        let replayed: usize =
+            replayed.map(|of| self.letters.of_job(self.symbols.text(of), at.t).count()).sum();
+        (all as u64, all.saturating_sub(replayed) as u64)
+    }
+
+    /// The newest evaluation that repeats another.
+    pub fn replay_of(&self, of: Symbol, at: At) -> Option<&Row> {
+        self.having(Field::ReplayOf, of, at).next_back().map(|(_, row)| row)
     }
 
     /// The host of a worker.
@@ -190,15 +234,14 @@ impl World {
         self.hosts.get(&worker).map(|host| self.symbols.text(*host))
     }
 
-    /// When each row that is true now was recorded, in order.
-    pub fn recordings(&self) -> impl Iterator<Item = i64> {
+    /// When rows that are true now were recorded, in order, and how many at each of these moments.
+    pub fn recordings(&self) -> impl Iterator<Item = (i64, u64)> {
         let mut clock = self.clock.iter().peekable();
-        let shown = |version: &&Version| version.until == u64::MAX && version.row.kind.is_some();
-        self.versions.iter().filter(shown).filter_map(move |version| {
-            while clock.peek().is_some_and(|(t, _)| *t < version.since) {
+        self.recorded.iter().filter_map(move |(t, rows)| {
+            while clock.peek().is_some_and(|(other, _)| other < t) {
                 clock.next();
             }
-            clock.peek().map(|(_, instant)| *instant)
+            clock.peek().map(|(_, instant)| (*instant, *rows))
         })
     }
 
@@ -220,9 +263,9 @@ impl World {
         frozen.clock = vec![(at.t, at.instant)];
         for (_, row) in self.by_time(at, None).take(most) {
             let number = frozen.versions.len() as u64;
-            frozen.by_time.insert((row.at, number));
+            frozen.index.add(number, row);
             let row = Arc::new(row.clone());
-            frozen.versions.push_back(Version { row, since: 0, until: u64::MAX });
+            frozen.versions.push_back(Version { row, since: 0, until: u64::MAX, replaced: None });
         }
         frozen
     }
@@ -255,15 +298,10 @@ impl World {
         let number = self.first + self.versions.len() as u64;
         let row = Arc::new(row);
         self.now.add(&row);
-        self.by_time.insert((row.at, number));
-        let mut names: Vec<Symbol> = row.calls.iter().filter_map(|call| call.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        for name in names {
-            self.by_tool.entry(name).or_default().push_back(number);
-        }
+        *self.recorded.entry(t).or_default() += u64::from(row.kind.is_some());
+        self.index.add(number, &row);
         self.current.insert(row.id.clone(), number);
-        self.versions.push_back(Version { row, since: t, until: u64::MAX });
+        self.versions.push_back(Version { row, since: t, until: u64::MAX, replaced });
         number
     }
 
@@ -274,6 +312,17 @@ impl World {
         {
             version.until = t;
             self.now.remove(&version.row);
+            let (since, counts) = (version.since, version.row.kind.is_some());
+            self.forget_recording(since, counts);
+        }
+    }
+
+    fn forget_recording(&mut self, t: u64, counts: bool) {
+        if let Some(rows) = self.recorded.get_mut(&t) {
+            *rows -= u64::from(counts);
+            if *rows == 0 {
+                self.recorded.remove(&t);
+            }
         }
     }
 
@@ -284,29 +333,20 @@ impl World {
             let Some(gone) = self.versions.pop_front() else { break };
             let number = self.first;
             self.first += 1;
-            self.by_time.remove(&(gone.row.at, number));
-            for call in gone.row.calls.iter() {
-                if let Some(numbers) = call.name.and_then(|name| self.by_tool.get_mut(&name)) {
-                    while numbers.front().is_some_and(|first| *first <= number) {
-                        numbers.pop_front();
-                    }
-                }
-            }
+            self.index.remove_oldest(number, &gone.row);
             for entity in &gone.row.call_entities {
                 self.entities.remove(entity);
             }
             if gone.until == u64::MAX {
                 self.now.remove(&gone.row);
+                self.forget_recording(gone.since, gone.row.kind.is_some());
                 self.current.remove(&gone.row.id);
                 self.entities.remove(&gone.row.entity);
                 self.parts.remove(&gone.row.entity);
             }
             self.kept_from = gone.since + 1;
         }
-        if self.letters.len() > self.versions_max {
-            let beyond = self.letters.len() - self.versions_max;
-            self.letters.drain(..beyond);
-        }
+        self.letters.bound(self.versions_max);
     }
 
     /// The summary of now, for comparing it with one that is made anew.

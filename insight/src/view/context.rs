@@ -2,8 +2,7 @@
 
 use super::Brief;
 use super::dead::Letter;
-use super::list::Filter;
-use crate::projection::{At, World};
+use crate::projection::{At, Field, Row, World};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -34,30 +33,25 @@ pub fn context(world: &World, at: At, id: &str) -> Option<Context> {
     let row = world.find(id, at).filter(|row| row.kind.is_some())?;
     let brief = |row| Brief::of(world, row);
     let own = world.symbols().find(id);
-    let replays = world.rows(at).filter(|other| own.is_some() && other.replay_of == own);
+    let having = |field, value| world.having(field, value, at).map(|(_, row)| row);
+    let replays = own.into_iter().flat_map(|own| having(Field::ReplayOf, own));
     let replays: Vec<Brief> = replays.take(NEIGHBOURS_MAX).map(brief).collect();
-    let mut parts: Vec<_> = if row.is_batch() {
-        world.rows(at).filter(|other| own.is_some() && other.batch == own && other.kind.is_some()).collect()
-    } else {
-        Vec::new()
-    };
+    let parts = own.filter(|_| row.is_batch()).into_iter().flat_map(|own| having(Field::Batch, own));
+    let mut parts: Vec<&Row> = parts.filter(|part| part.kind.is_some()).collect();
     parts.sort_by_key(|part| (part.cause.is_none(), part.at));
-    let filter = match (row.case, row.tool()) {
-        (Some(case), _) => {
-            Some(Filter { case: Some(world.symbols().text(case).to_owned()), ..Filter::default() })
-        }
-        (None, Some(tool)) if !row.is_batch() => {
-            Some(Filter { tool: Some(world.symbols().text(tool).to_owned()), ..Filter::default() })
-        }
+    let question = world.symbols().find("question");
+    let alike = match (row.case, row.tool()) {
+        (Some(case), _) => Some((Field::Case, case)),
+        (None, Some(tool)) if !row.is_batch() => Some((Field::Tool, tool)),
         _ => None,
     };
-    let neighbours = filter.map(|filter| filter.matcher(world)).map_or_else(Vec::new, |matcher| {
-        let others = world.by_time(at, None).map(|(_, other)| other);
-        let others =
-            others.filter(|other| other.id != row.id && !other.is_batch() && matcher.admits(world, other));
-        others.take(NEIGHBOURS_MAX).map(brief).collect()
-    });
-    let letter = world.letters(at).find(|letter| letter.job == row.id);
+    let others = alike.into_iter().flat_map(|(field, value)| having(field, value));
+    let others = others.filter(|other| other.id != row.id && !other.is_batch() && other.kind.is_some());
+    // Questions are no neighbours of those that only called the same tool.
+    let mut others: Vec<&Row> = others.filter(|other| row.case.is_some() || other.kind != question).collect();
+    others.sort_by_key(|other| std::cmp::Reverse(other.at));
+    let neighbours: Vec<Brief> = others.into_iter().take(NEIGHBOURS_MAX).map(brief).collect();
+    let letter = world.letters_of(&row.id, at).next();
     Some(Context {
         evaluation: brief(row),
         replays,

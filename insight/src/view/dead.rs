@@ -31,12 +31,7 @@ pub struct Letter {
 
 impl Letter {
     pub(super) fn of(world: &World, at: At, letter: &DeadLetter) -> Self {
-        let job = world.symbols().find(&letter.job);
-        let replay = job.and_then(|job| world.rows(at).rev().find(|row| row.replay_of == Some(job)));
-        Self::with(world, at, letter, replay.map(|row| row.id.to_string()))
-    }
-
-    fn with(world: &World, at: At, letter: &DeadLetter, replayed_by: Option<String>) -> Self {
+        let replay = world.symbols().find(&letter.job).and_then(|job| world.replay_of(job, at));
         let row = world.find(&letter.job, at);
         Self {
             job: letter.job.to_string(),
@@ -46,7 +41,7 @@ impl Letter {
             died: time(letter.at),
             attempts: letter.attempts,
             error: letter.error.as_deref().map(str::to_owned),
-            replayed_by,
+            replayed_by: replay.map(|row| row.id.to_string()),
         }
     }
 }
@@ -68,28 +63,17 @@ pub struct Letters {
 
 /// Lists them: those of `reason` whose job or error contains `needle` (in lower case), at most `limit`.
 pub fn letters(world: &World, at: At, reason: Option<&str>, needle: &str, limit: usize) -> Letters {
-    let mut replays = BTreeMap::new();
-    for row in world.rows(at) {
-        if let Some(of) = row.replay_of {
-            replays.insert(of, row.id.to_string());
-        }
-    }
-    let replay =
-        |letter: &DeadLetter| world.symbols().find(&letter.job).and_then(|job| replays.get(&job)).cloned();
-    let mut reasons = BTreeMap::new();
-    let (mut count, mut open, mut listed) = (0, 0, Vec::new());
+    let (count, open) = world.letter_counts(at);
+    let (mut reasons, mut listed) = (BTreeMap::new(), Vec::new());
     for letter in world.letters(at) {
-        count += 1;
-        let replayed_by = replay(letter);
-        open += u64::from(replayed_by.is_none());
-        let why = text(world, letter.reason).unwrap_or_default();
-        let wanted = reason.is_none_or(|reason| reason == why);
-        *reasons.entry(why).or_default() += 1;
+        *reasons.entry(letter.reason).or_default() += 1;
+        let why = letter.reason.map_or("", |reason| world.symbols().text(reason));
+        let wanted = reason.is_none_or(|reason| reason == why) && listed.len() < limit;
         let error = letter.error.as_deref().unwrap_or_default();
-        let found = letter.job.contains(needle) || error.to_lowercase().contains(needle);
-        if wanted && found && listed.len() < limit {
-            listed.push(Letter::with(world, at, letter, replayed_by));
+        if wanted && (letter.job.contains(needle) || error.to_lowercase().contains(needle)) {
+            listed.push(Letter::of(world, at, letter));
         }
     }
-    Letters { dead_letters: listed, count, open, reasons, basis_t: at.t }
+    let reasons = reasons.into_iter().map(|(reason, count)| (text(world, reason).unwrap_or_default(), count));
+    Letters { dead_letters: listed, count, open, reasons: reasons.collect(), basis_t: at.t }
 }

@@ -4,7 +4,7 @@
 //! one list belong to one moment however much is recorded meanwhile.
 
 use super::Brief;
-use crate::projection::{At, Row, Symbol, World};
+use crate::projection::{At, Field, Order, Row, Symbol, World};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::status::Cause;
 use serde::{Deserialize, Serialize};
@@ -104,21 +104,6 @@ pub(crate) struct Matcher {
     nothing: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Field {
-    Model,
-    Tool,
-    Case,
-    Suite,
-    Run,
-    Batch,
-    Status,
-    Kind,
-    Worker,
-    Accelerator,
-    Label,
-}
-
 impl Filter {
     /// The texts, with the fields they are looked for in.
     fn texts(&self) -> [(Field, Option<&str>); 11] {
@@ -185,7 +170,36 @@ fn parse_cause(word: &str) -> Option<Option<Cause>> {
     }
 }
 
+impl Sort {
+    fn order(self) -> Order {
+        match self {
+            Self::Newest => Order::Newest,
+            Self::Oldest => Order::Oldest,
+            Self::Slowest => Order::Slowest,
+            Self::Largest => Order::Largest,
+        }
+    }
+}
+
 impl Matcher {
+    /// The rarest of the values that are wanted, and how many rows have all of them if chance decides.
+    fn rarest(&self, world: &World) -> Option<(Field, Symbol, f64)> {
+        let rows = world.kept().max(1) as f64;
+        let most = |(field, value): &(Field, Symbol)| world.most(*field, *value);
+        let expected = self.wanted.iter().map(|wanted| most(wanted) as f64 / rows).product::<f64>() * rows;
+        let (field, value) = self.wanted.iter().min_by_key(|wanted| most(wanted))?;
+        Some((*field, *value, expected))
+    }
+
+    /// Where to begin in an order: after the page before, and not before the end of the time that is meant.
+    fn from(&self, order: Order, after: Option<(i64, u64)>) -> Option<(i64, u64)> {
+        let end = (order == Order::Newest && self.until != i64::MAX).then_some((self.until, 0));
+        match (after, end) {
+            (Some(after), Some(end)) => Some(after.min(end)),
+            (after, end) => after.or(end),
+        }
+    }
+
     /// Whether `row` is meant.
     pub(crate) fn admits(&self, world: &World, row: &Row) -> bool {
         if self.nothing || row.kind.is_none() || row.at < self.since || row.at >= self.until {
@@ -194,19 +208,7 @@ impl Matcher {
         if !self.questions && row.kind == self.question {
             return false;
         }
-        let fields = self.wanted.iter().all(|(field, symbol)| match field {
-            Field::Model => row.model == Some(*symbol),
-            Field::Tool => row.calls(*symbol),
-            Field::Case => row.case == Some(*symbol),
-            Field::Suite => row.suite == Some(*symbol),
-            Field::Run => row.run == Some(*symbol),
-            Field::Batch => row.batch == Some(*symbol),
-            Field::Status => row.status == Some(*symbol),
-            Field::Kind => row.kind == Some(*symbol),
-            Field::Worker => row.worker == Some(*symbol),
-            Field::Accelerator => row.accelerator == Some(*symbol),
-            Field::Label => row.labels.contains(symbol),
-        });
+        let fields = self.wanted.iter().all(|(field, value)| row.has(*field, *value));
         let image = self.image.as_ref().is_none_or(|wanted| {
             row.image.is_some_and(|image| world.symbols().text(image).starts_with(wanted.as_str()))
         });
@@ -277,28 +279,30 @@ pub fn page(world: &World, at: At, filter: &Filter, wanted: Wanted) -> Page {
     let matcher = filter.matcher(world);
     let admitted = |row: &Row| matcher.admits(world, row);
     let after = wanted.after.map(|cursor| (cursor.key, cursor.number));
-    let mut taken: Vec<(i64, u64, &Row)> = match wanted.sort {
-        // In the order of the index, so that a page costs no more than what it passes over.
-        Sort::Newest => world
-            .by_time(at, after)
-            .filter(|(_, row)| admitted(row))
-            .take(wanted.limit + 1)
-            .map(|(number, row)| (row.at, number, row))
-            .collect(),
-        Sort::Oldest | Sort::Slowest | Sort::Largest => {
-            let key = |row: &Row| match wanted.sort {
-                Sort::Slowest => i64::try_from(row.measures.wall).unwrap_or(i64::MAX),
-                Sort::Largest => i64::try_from(row.measures.memory).unwrap_or(i64::MAX),
-                Sort::Oldest | Sort::Newest => -row.at,
-            };
-            let all = world.by_time(at, None).filter(|(_, row)| admitted(row));
-            let keyed = all.map(|(number, row)| (key(row), number, row));
+    let order = wanted.sort.order();
+    let rarest = matcher.rarest(world);
+    let few = rarest.filter(|(field, value, expected)| {
+        // Going through the list in its order, one passes over so many before a page is full.
+        let passed_over = (wanted.limit + 1) as f64 * world.kept() as f64 / expected.max(1.0);
+        (world.most(*field, *value) as f64) < passed_over
+    });
+    let mut taken: Vec<(i64, u64, &Row)> = match few {
+        Some((field, value, _)) => {
+            let all = world.having(field, value, at).filter(|(_, row)| admitted(row));
+            let keyed = all.map(|(number, row)| (order.key(row), number, row));
             let mut all: Vec<_> =
                 keyed.filter(|(key, number, _)| after.is_none_or(|after| (*key, *number) < after)).collect();
             all.sort_unstable_by_key(|(key, number, _)| std::cmp::Reverse((*key, *number)));
             all.truncate(wanted.limit + 1);
             all
         }
+        None => world
+            .ordered(order, at, matcher.from(order, after))
+            .take_while(|(_, row)| order != Order::Newest || row.at >= matcher.since)
+            .filter(|(_, row)| admitted(row))
+            .take(wanted.limit + 1)
+            .map(|(number, row)| (order.key(row), number, row))
+            .collect(),
     };
     let more = taken.len() > wanted.limit;
     taken.truncate(wanted.limit);
@@ -306,7 +310,12 @@ pub fn page(world: &World, at: At, filter: &Filter, wanted: Wanted) -> Page {
     Page {
         next: last.map(|(key, number, _)| Cursor { t: at.t, key: *key, number: *number }.to_string()),
         evaluations: taken.iter().map(|(_, _, row)| Brief::of(world, row)).collect(),
-        count: wanted.count.then(|| world.rows(at).filter(|row| admitted(row)).count() as u64),
+        count: wanted.count.then(|| match rarest {
+            Some((field, value, _)) => {
+                world.having(field, value, at).filter(|(_, row)| admitted(row)).count() as u64
+            }
+            None => world.rows(at).filter(|row| admitted(row)).count() as u64,
+        }),
         basis_t: at.t,
     }
 }
@@ -316,6 +325,9 @@ mod tests {
     use super::*;
     use crate::testing::{Job, history};
     use proptest::prelude::*;
+
+    /// Some have few evaluations, and some many.
+    const TOOLS: &[&str] = &["rare", "common", "seldom"];
 
     fn ids(page: &Page) -> Vec<&str> {
         page.evaluations.iter().map(|brief| brief.id.as_str()).collect()
@@ -377,7 +389,10 @@ mod tests {
             let jobs: Vec<Job<'_>> = names
                 .iter()
                 .zip(&times)
-                .map(|(id, (at, wall))| Job { id, at: *at, wall: *wall, ..Job::default() })
+                .map(|(id, (at, wall))| {
+                    let tool = TOOLS[usize::from(*wall > 1) + usize::from(*wall > 7)];
+                    Job { id, at: *at, wall: *wall, tool, ..Job::default() }
+                })
                 .collect();
             let world = history(&jobs);
             for sort in [Sort::Newest, Sort::Oldest, Sort::Slowest] {
@@ -385,6 +400,21 @@ mod tests {
                 let whole = all_pages(&world, &Filter::default(), sort, 1000);
                 prop_assert_eq!(&paged, &whole);
                 prop_assert_eq!(whole.len(), times.len());
+            }
+            // However few have what is asked for: the same as looking at every one.
+            let at = world.at(None).unwrap();
+            for tool in TOOLS {
+                let filter = Filter { tool: Some((*tool).to_owned()), status: Some("passed".to_owned()), ..Filter::default() };
+                for sort in [Sort::Newest, Sort::Oldest, Sort::Slowest, Sort::Largest] {
+                    let mut all: Vec<_> = world
+                        .by_time(at, None)
+                        .filter(|(_, row)| filter.matcher(&world).admits(&world, row))
+                        .map(|(number, row)| (std::cmp::Reverse((sort.order().key(row), number)), row.id.to_string()))
+                        .collect();
+                    all.sort();
+                    let all: Vec<String> = all.into_iter().map(|(_, id)| id).collect();
+                    prop_assert_eq!(all_pages(&world, &filter, sort, limit), all);
+                }
             }
         }
     }

@@ -1,7 +1,6 @@
 //! The first page: how things go, at one glance. Pure.
 
 use super::Brief;
-use super::dead;
 use super::insights::Insight;
 use super::rates::{Durations, Standing};
 use super::series::{DAY, Series, Window};
@@ -101,7 +100,7 @@ pub fn overview(world: &World, at: At, window: Window, until: i64) -> Overview {
     let lately: Vec<&Row> =
         world.rows(at).rev().filter(|row| row.outcome().is_some()).take(LATELY_MAX).collect();
     let times = |of: fn(&Row) -> u64| Durations::of(lately.iter().map(|row| of(row)).collect());
-    let letters = dead::letters(world, at, None, "", 0);
+    let (known, open) = world.letter_counts(at);
     let shown = world.by_time(at, None).map(|(_, row)| row).filter(|row| row.kind.is_some());
     let question = world.symbols().find("question");
     let shown = shown.filter(|row| row.kind != question);
@@ -114,7 +113,7 @@ pub fn overview(world: &World, at: At, window: Window, until: i64) -> Overview {
         waits: times(|row| row.measures.queued),
         resets: times(|row| row.measures.reset),
         workers,
-        dead_letters: DeadCount { open: letters.open, known: letters.count },
+        dead_letters: DeadCount { open, known },
         recent: shown.take(RECENT).map(|row| Brief::of(world, row)).collect(),
         insights: Vec::new(),
         queues: None,
@@ -146,10 +145,10 @@ pub fn timeline(world: &World, stretches: usize) -> Timeline {
     let mut activity = vec![0; stretches];
     if let (Some(begin), Some(end)) = (begin, end) {
         let length = (end - begin).max(1);
-        for instant in world.recordings() {
+        for (instant, rows) in world.recordings() {
             let place = (instant - begin) as f64 / length as f64 * stretches as f64;
             if let Some(slot) = activity.get_mut((place as usize).min(stretches.saturating_sub(1))) {
-                *slot += 1;
+                *slot += rows;
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::rates::{Durations, Rate, Standing};
 use super::series::{DAY, Series, Window};
 use super::time;
-use crate::projection::{At, HOUR, Line, Outcome, Row, Symbol, World};
+use crate::projection::{At, Field, HOUR, Line, Outcome, Row, Summary, Symbol, World};
 use evalfleet_analytics::changepoint;
 use evalfleet_analytics::rate::Tally;
 use evalfleet_analytics::recommend::{Action, Evidence, Policy, recommend};
@@ -142,14 +142,11 @@ pub struct SubjectDetail {
     pub basis_t: u64,
 }
 
-fn lines(world: &World, at: At, kind: Kind, look: &mut dyn FnMut(Symbol, &Line)) {
-    world.summary(at, |summary| {
-        let lines = match kind {
-            Kind::Tool => &summary.tools,
-            Kind::Model => &summary.models,
-        };
-        lines.iter().for_each(|(symbol, line)| look(*symbol, line));
-    });
+fn lines_of(summary: &Summary, kind: Kind) -> &BTreeMap<Symbol, Line> {
+    match kind {
+        Kind::Tool => &summary.tools,
+        Kind::Model => &summary.models,
+    }
 }
 
 fn subject(world: &World, symbol: Symbol, line: &Line) -> Subject {
@@ -176,8 +173,10 @@ fn subject(world: &World, symbol: Symbol, line: &Line) -> Subject {
 
 /// All subjects of a kind.
 pub fn subjects(world: &World, at: At, kind: Kind) -> Subjects {
-    let mut subjects = Vec::new();
-    lines(world, at, kind, &mut |symbol, line| subjects.push(subject(world, symbol, line)));
+    let mut subjects = world.summary(at, |summary| {
+        let lines = lines_of(summary, kind).iter();
+        lines.map(|(symbol, line)| subject(world, *symbol, line)).collect::<Vec<_>>()
+    });
     subjects.sort_by(|one, other| {
         let total = |subject: &Subject| subject.standing.evaluations.total;
         total(other).cmp(&total(one)).then_with(|| one.name.cmp(&other.name))
@@ -195,19 +194,16 @@ pub fn detail(
     until: i64,
 ) -> Option<SubjectDetail> {
     let symbol = world.symbols().find(name)?;
-    let mut found = None;
-    lines(world, at, kind, &mut |other, line| {
-        if other == symbol {
-            let span = window.span(line, until);
-            found = Some((subject(world, symbol, line), Series::of(line, span)));
-        }
+    let found = world.summary(at, |summary| {
+        let line = lines_of(summary, kind).get(&symbol)?;
+        let span = window.span(line, until);
+        Some((subject(world, symbol, line), Series::of(line, span)))
     });
     let (subject, series) = found?;
+    let having = |field| world.having(field, symbol, at).map(|(_, row)| row);
     let rows: Vec<&Row> = match kind {
-        Kind::Tool => world.of_tool(symbol, at).filter(|row| !row.is_batch()).collect(),
-        Kind::Model => {
-            world.rows(at).filter(|row| row.model == Some(symbol) && row.outcome().is_some()).collect()
-        }
+        Kind::Tool => having(Field::Tool).filter(|row| !row.is_batch()).collect(),
+        Kind::Model => having(Field::Model).filter(|row| row.outcome().is_some()).collect(),
     };
     let recent = &rows[rows.len().saturating_sub(DURATIONS_MAX)..];
     let mut changes = rate_changes(&series);
