@@ -1,6 +1,7 @@
 #!/bin/sh
 # Does without HTTP what the gateway does with it, for comparing (bench/README.md, `history`):
-#   inside.sh record FILE             transacts the batches of a file, one on each line, into fresh databases
+#   inside.sh record FILE UNCOUNTED   transacts the batches of a file, one on each line, into fresh databases, and times
+#                                     all but the first
 #   inside.sh ask STORAGE DB FILE N   asks the queries of a file, one on each line, N times, of a database that is there
 # Prints one EDN map. Heap and JVM are the gateway's.
 set -eu

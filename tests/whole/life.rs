@@ -19,6 +19,10 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("life::the_output_is_followed_from_its_beginning", the_output_is_followed_from_its_beginning),
     ("life::a_batch_is_summed_up", a_batch_is_summed_up),
     ("life::the_examples_of_the_library_run", the_examples_of_the_library_run),
+    (
+        "life::the_gateway_has_no_privileges_whoever_starts_it",
+        the_gateway_has_no_privileges_whoever_starts_it,
+    ),
 ];
 
 pub(crate) const ALONE: &[(&str, fn())] =
@@ -181,5 +185,19 @@ fn the_examples_of_the_library_run(machine: &Machine) {
     let submitted = run("submit").expect(0);
     for part in ["passed", "timed_out (budget)", "created  file      /workspace/a"] {
         assert!(submitted.out.contains(part), "{part:?}: {submitted:?}");
+    }
+}
+
+fn the_gateway_has_no_privileges_whoever_starts_it(machine: &Machine) {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", machine.pid("gateway"))).expect("it runs");
+    let of = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(of(set), Some("0000000000000000"), "{status}");
+    }
+    if rustix::process::geteuid().is_root() {
+        assert_eq!((of("CapBnd"), of("NoNewPrivs")), (Some("0000000000000000"), Some("1")), "{status}");
     }
 }

@@ -6,8 +6,9 @@ use evalfleet_datomic::edn::{self, Value};
 use evalfleet_datomic::guard::{self, Question};
 use evalfleet_datomic::{Answer, Batch, Bounds, Client, Error, Transacted};
 use evalfleet_recorder::gateway::Gateway;
+use evalfleet_recorder::service::{Kind, Results};
 use futures::future::BoxFuture;
-use std::fs::File;
+use futures::stream::{self, TryStreamExt as _};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -33,35 +34,28 @@ pub(super) const QUERIES: [(&str, &str); 3] = [
     ),
 ];
 
-/// A gateway that writes down what it is told to transact, and how long that took.
+/// A gateway that keeps what it was told to transact.
 #[derive(Debug)]
 pub(super) struct Noting {
     client: Client,
-    notes: Mutex<(File, Duration)>,
+    batches: Mutex<Vec<Batch>>,
 }
 
 impl Noting {
-    pub(super) fn new(client: Client, file: &Path) -> anyhow::Result<Self> {
-        Ok(Self { client, notes: Mutex::new((File::create(file)?, Duration::ZERO)) })
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, batches: Mutex::default() }
     }
 
-    /// What all transactions took together.
-    pub(super) fn taken(&self) -> Duration {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).1
+    /// All of it.
+    pub(super) fn take(&self) -> Vec<Batch> {
+        std::mem::take(&mut self.batches.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Gateway for Noting {
     fn transact<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Transacted, Error>> {
-        Box::pin(async move {
-            let begun = Instant::now();
-            let transacted = self.client.transact(batch).await;
-            let taken = begun.elapsed();
-            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-            notes.1 += taken;
-            writeln!(notes.0, "{batch}").map_err(|error| Error::Defect { message: error.to_string() })?;
-            transacted
-        })
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
+        Box::pin(self.client.transact(batch))
     }
 
     fn query<'a>(&'a self, question: &'a Question, bounds: Bounds) -> BoxFuture<'a, Result<Answer, Error>> {
@@ -69,9 +63,31 @@ impl Gateway for Noting {
     }
 }
 
-/// What transacting the batches of `file` takes, in Datomic Local and in the memory of a peer, all together.
-pub(super) async fn record(file: &Path) -> anyhow::Result<(Duration, Duration)> {
-    let answer = run(&["record", &file.display().to_string()]).await?;
+/// The first so many of the batches are not counted: a JVM that has just started is what they would measure.
+fn uncounted(batches: usize) -> usize {
+    batches / 10
+}
+
+/// What transacting takes through the gateway, as the recorder does it: [`Kind::AT_ONCE`] batches under way.
+pub(super) async fn through(client: &Client, batches: &[Batch]) -> anyhow::Result<Duration> {
+    let (warming, counted) = batches.split_at(uncounted(batches.len()));
+    for batch in warming {
+        client.transact(batch).await?;
+    }
+    let begun = Instant::now();
+    let under_way = counted.iter().map(|batch| Ok(client.transact(batch)));
+    stream::iter(under_way).try_buffer_unordered(Results::AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
+    Ok(begun.elapsed())
+}
+
+/// What transacting them takes without it, in Datomic Local and in the memory of a peer.
+pub(super) async fn record(batches: &[Batch]) -> anyhow::Result<(Duration, Duration)> {
+    let file = tempfile::NamedTempFile::new()?;
+    for batch in batches {
+        writeln!(file.as_file(), "{batch}")?;
+    }
+    let (path, uncounted) = (file.path().display().to_string(), uncounted(batches.len()).to_string());
+    let answer = run(&["record", &path, &uncounted]).await?;
     let time = |name: &str| {
         let milliseconds = answer.get(name).and_then(Value::as_float);
         milliseconds.map(|ms| Duration::from_secs_f64(ms / 1e3)).context("a time")

@@ -17,7 +17,7 @@ use crate::series::Series;
 use anyhow::Context as _;
 use evalfleet::machine::Kind;
 use evalfleet_broker::{Options, Session};
-use evalfleet_datomic::{Client, Config};
+use evalfleet_datomic::{Batch, Client, Config};
 use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::{topology, wire};
@@ -28,7 +28,6 @@ use evalfleet_service::settings::Settings;
 use inside::Noting;
 use pages::Pages;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -74,7 +73,7 @@ impl Grown {
 
 /// What was seen once it was there.
 struct Found {
-    transacting: Duration,
+    batches: Vec<Batch>,
     grown: Vec<Grown>,
     letter: Duration,
     pages: Vec<Row>,
@@ -91,23 +90,20 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
     let host = Host::look();
     let stage = Stage::new("")?;
     let parts = [Kind::Broker, Kind::Gateway, Kind::Recorder, Kind::Api];
-    let notes = tempfile::NamedTempFile::new()?;
-    let found = stage
-        .with(&parts, interrupted, async |settings| Box::pin(look(&settings, plan, notes.path())).await)
-        .await?;
+    let found =
+        stage.with(&parts, interrupted, async |settings| Box::pin(look(&settings, plan)).await).await?;
     let begun = Instant::now();
     let opened = stage.with(&[Kind::Gateway], interrupted, async |_| Ok(begun.elapsed())).await?;
     tracing::info!(?opened, "opened");
     let asked = inside::ask(&stage.dir().join("datomic"), DATABASE, plan.rounds / LONGER).await?;
-    let in_memory = Stage::new("[datomic]\nuri = \"datomic:mem://bench\"\n")?;
-    let (_, in_memory) = in_memory
-        .with(&[Kind::Gateway], interrupted, async |settings| {
-            let store = noting(&settings, &std::path::PathBuf::from("/dev/null")).await?;
-            grow(&store.0, settings.recorder.batch_count as u64, plan, 0..PAIRED).await?;
-            Ok((store.0, store.1.taken()))
-        })
-        .await?;
-    let (local_inside, memory_inside) = inside::record(notes.path()).await?;
+    let through = async |settings: &str| {
+        let stage = Stage::new(settings)?;
+        let gateway = async |settings: Settings| inside::through(&client(&settings)?, &found.batches).await;
+        stage.with(&[Kind::Gateway], interrupted, gateway).await
+    };
+    let local = through("").await?;
+    let in_memory = through("[datomic]\nuri = \"datomic:mem://bench\"\n").await?;
+    let (local_inside, memory_inside) = inside::record(&found.batches).await?;
     let seconds = |time: Duration| time.as_secs_f64();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let figure = |what: String, value: f64, unit| Figure { what, value, unit };
@@ -121,7 +117,7 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
         ),
         figure(
             "transacting through the gateway, rate against in one process, Datomic Local".to_owned(),
-            seconds(local_inside) / seconds(found.transacting),
+            seconds(local_inside) / seconds(local),
             "times",
         ),
         figure(
@@ -170,15 +166,10 @@ fn client(settings: &Settings) -> anyhow::Result<Client> {
     Ok(Client::new(Config::new(&settings.datomic.url, settings.datomic.token()?))?)
 }
 
-/// A store that notes its batches, and what notes them.
-async fn noting(settings: &Settings, notes: &Path) -> anyhow::Result<(Store, Arc<Noting>)> {
-    let noting = Arc::new(Noting::new(client(settings)?, notes)?);
-    Ok((Store::over(noting.clone(), Blobs::open(settings).await?), noting))
-}
-
-async fn look(settings: &Settings, plan: Plan, notes: &Path) -> anyhow::Result<Found> {
+async fn look(settings: &Settings, plan: Plan) -> anyhow::Result<Found> {
     let batch = settings.recorder.batch_count as u64;
-    let (first, noted) = noting(settings, notes).await?;
+    let noted = Arc::new(Noting::new(client(settings)?));
+    let first = Store::over(noted.clone(), Blobs::open(settings).await?);
     let mut grown = grow(&first, batch, plan, 0..PAIRED).await?;
     let store = Store::new(client(settings)?, Blobs::open(settings).await?);
     grown.extend(grow(&store, batch, plan, PAIRED..SECTIONS).await?);
@@ -192,7 +183,7 @@ async fn look(settings: &Settings, plan: Plan, notes: &Path) -> anyhow::Result<F
         tracing::info!(what = row.what, p50_ms = row.milliseconds.median, "asked");
     }
     Ok(Found {
-        transacting: noted.taken(),
+        batches: noted.take(),
         grown,
         letter,
         pages,

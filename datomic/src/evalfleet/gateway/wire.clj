@@ -14,29 +14,42 @@
 (def depth-max 64)
 (def reply-chars-max (* 64 1024 1024))
 
+(defmacro ^:private is?
+  "Whether the code of a character is one of these. `case` on characters boxes each of them, and a batch has a million."
+  [code & characters]
+  `(or ~@(for [c characters] `(== ~code ~(int c)))))
+
+(defn- after-string
+  "The place after the string that begins at `start`."
+  ^long [^String text ^long start]
+  (let [n (.length text)]
+    (loop [j (inc start)]
+      (if (>= j n)
+        n
+        (let [c (int (.charAt text (int j)))]
+          (cond (is? c \\) (recur (+ j 2))
+                (is? c \") (inc j)
+                :else (recur (inc j))))))))
+
 (defn- check-nesting
   "Refuses text nested deeper than `depth-max`, or with metadata, before any reader recurses into it."
   [^String text]
-  (let [n (.length text)]
+  (let [n (.length text)
+        most (long depth-max)]
     (loop [i 0, depth 0, marks 0]
-      (when (or (> depth depth-max) (> marks depth-max))
+      (when (or (> depth most) (> marks most))
         (throw (fault :bad-request (str "EDN nested deeper than " depth-max))))
       (when (< i n)
-        (let [c (.charAt text i)]
-          (case c
-            \" (recur (loop [j (inc i)]
-                        (cond (>= j n) n
-                              (= \\ (.charAt text j)) (recur (+ j 2))
-                              (= \" (.charAt text j)) (inc j)
-                              :else (recur (inc j))))
-                      depth 0)
-            \; (recur (let [end (.indexOf text "\n" (int i))] (if (neg? end) n (inc end))) depth marks)
-            \\ (recur (+ i 2) depth 0)
-            (\( \[ \{) (recur (inc i) (inc depth) 0)
-            (\) \] \}) (recur (inc i) (dec depth) 0)
-            \# (recur (inc i) depth (inc marks))
-            \^ (throw (fault :bad-request "EDN metadata (^) is not accepted"))
-            (recur (inc i) depth marks)))))))
+        (let [c (int (.charAt text (int i)))]
+          (cond
+            (is? c \") (recur (after-string text i) depth 0)
+            (is? c \;) (recur (let [end (.indexOf text "\n" (int i))] (if (neg? end) n (inc end))) depth marks)
+            (is? c \\) (recur (+ i 2) depth 0)
+            (is? c \( \[ \{) (recur (inc i) (inc depth) 0)
+            (is? c \) \] \}) (recur (inc i) (dec depth) 0)
+            (is? c \#) (recur (inc i) depth (inc marks))
+            (is? c \^) (throw (fault :bad-request "EDN metadata (^) is not accepted"))
+            :else (recur (inc i) depth marks)))))))
 
 (defn- decode [^bytes bytes]
   (try
