@@ -89,7 +89,7 @@ impl FromStr for Bucket {
         let rest = text.strip_prefix("s3://").ok_or_else(|| NoBucket(text.to_owned()))?;
         let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let ordinary = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
-        let prefix = prefix.trim_matches('/');
+        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
         let fits = !name.is_empty()
             && name.len() <= 255
             && name.chars().all(ordinary)
