@@ -2,7 +2,7 @@
 
 use super::args::change::{ChangeCommand, EvalArgs};
 use super::failure::Failure;
-use super::report::short;
+use super::report::{plain, short};
 use super::run::read_input;
 use super::{Context, emit, print_json};
 use crate::change::{
@@ -143,9 +143,4 @@ fn report(result: &SafetyResult) -> String {
 fn line(check: &Check) -> String {
     let mark = if check.passed { "ok" } else { "no" };
     format!("{mark:<3} {:<15} base {}, change {}", check.name, check.base, check.change)
-}
-
-/// A subject's words without what a terminal would obey.
-fn plain(words: &str) -> String {
-    words.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

@@ -24,7 +24,7 @@ pub fn report(evaluation: &Evaluation) -> String {
     network(evaluation, &mut text);
     for artifact in evaluation.artifacts.iter().filter(|artifact| artifact.error.is_some()) {
         let why = artifact.error.as_deref().unwrap_or_default();
-        let _ = write!(text, "\n  not kept: {}: {why}", artifact.path);
+        let _ = write!(text, "\n  not kept: {}: {}", plain(&artifact.path), plain(why));
     }
     if evaluation.processes_left > 0 {
         let names = evaluation.processes_left_names.join(", ");
@@ -128,6 +128,7 @@ fn network(evaluation: &Evaluation, text: &mut String) {
 fn contact(contact: &Contact) -> String {
     let mut text = contact.protocol.as_str().to_owned();
     if let Some(who) = contact.name.as_ref().or(contact.destination.as_ref()) {
+        let who = plain(who);
         match contact.port {
             Some(port) if who.contains(':') => _ = write!(text, " [{who}]:{port}"),
             Some(port) => _ = write!(text, " {who}:{port}"),
@@ -136,7 +137,7 @@ fn contact(contact: &Contact) -> String {
     }
     text.push_str(if contact.allowed { " allowed" } else { " refused" });
     if let Some(error) = &contact.error {
-        let _ = write!(text, " ({error})");
+        let _ = write!(text, " ({})", plain(error));
     }
     if contact.attempts > 1 {
         let _ = write!(text, " ×{}", contact.attempts);
