@@ -59,7 +59,7 @@ impl Context {
     /// When none of its nodes answers now.
     pub async fn client(&self) -> Result<Client, Failure> {
         let client = Client::connect(&self.settings).await?;
-        tokio::spawn(waiting::tell(client.link().clone()));
+        tokio::spawn(waiting::tell(std::sync::Arc::downgrade(client.link())));
         Ok(client)
     }
 }
