@@ -60,7 +60,7 @@ pub async fn serve(evaluator: SecureEvaluator, image: &ImageRef) -> Result<(), E
     let registry = Registry::load(&settings.images_dir(), image)?;
     let quarantine = Quarantine::in_dir(&settings.state_dir());
     let server = Server { evaluator, registry, quarantine, settings };
-    let running = server.serve(rmcp::transport::stdio()).await;
+    let running = Box::pin(server.serve(rmcp::transport::stdio())).await;
     let running = running.map_err(|error| Error::Protocol(error.to_string()))?;
     running.waiting().await.map_err(|error| Error::Protocol(error.to_string()))?;
     Ok(())
