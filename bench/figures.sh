@@ -2,7 +2,8 @@
 # The figures that evalfleet is held to, beside what bench/results/ has of each: a table in Markdown.
 #
 #   figures.sh            print it
-#   figures.sh --write    put it, and the table of resets, into the README; whatever writes a result ends with that
+#   figures.sh --write    put it, the table of resets and the recorded dialogue into the README; whatever writes a
+#                         result ends with that
 set -eu
 cd "$(dirname "$0")/results"
 
@@ -20,6 +21,7 @@ splice() {
 if [ "${1:-}" = --write ]; then
     ../figures.sh | splice figures
     { echo '```text'; sed -e :a -e '/^\n*$/{$d;N;ba' -e '}' reset.txt; echo '```'; } | splice resets
+    { echo '```text'; cat ../../producer/dialogue.txt; echo '```'; } | splice dialogue
     exit
 fi
 

@@ -21,6 +21,7 @@ mod overtime;
 mod pile;
 mod pressure;
 mod refusal;
+mod repl;
 mod replay;
 mod repository;
 mod retention;
@@ -92,7 +93,8 @@ fn main() -> ExitCode {
         s3::ALONE,
     ];
     trials.extend(own.into_iter().flatten().map(alone));
-    let groups = [history::ALL, line::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
+    let groups =
+        [history::ALL, line::ALL, repl::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
     for group in groups.chain([
         errors::ALL,
         cancel::ALL,

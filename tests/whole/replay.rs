@@ -203,10 +203,13 @@ fn the_api_and_the_repl_replay(machine: &Machine) {
     assert_eq!(api.without_token(Method::POST, &url, Some("{}")).0, StatusCode::UNAUTHORIZED);
 
     let said = machine.evalfleet_with(&format!("/replay {id}\nwait\n/jobs\n"), &["repl"]).expect(0).out;
-    for part in [format!("replay of {id}"), format!("the same as {id}"), "nothing is outstanding".to_owned()]
-    {
+    for part in [
+        format!("submitted: replay of {id}"),
+        format!("the same as {id}"),
+        format!("passed         replay of {id}"),
+    ] {
         assert!(said.contains(&part), "{part:?}: {said}");
     }
     let nothing = "/replay 0198c1c2-0000-7000-8000-000000000000\n";
-    assert!(machine.evalfleet_with(nothing, &["repl"]).expect(64).out.contains("no evaluation"));
+    machine.evalfleet_with(nothing, &["repl"]).expect(64).says(&["line 1: ", "no evaluation"]);
 }

@@ -100,7 +100,7 @@ fn the_readme_shows_what_was_measured() {
     let printed = std::process::Command::new(root.join("bench/figures.sh")).output().expect("it runs");
     assert!(printed.status.success(), "{printed:?}");
     let (readme, figures) = (read("README.md"), String::from_utf8(printed.stdout).expect("it is UTF-8"));
-    for table in [figures, read("bench/results/reset.txt")] {
+    for table in [figures, read("bench/results/reset.txt"), read("producer/dialogue.txt")] {
         assert!(readme.contains(table.trim()), "the README is old: make figures\n{table}");
     }
 }

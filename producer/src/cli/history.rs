@@ -2,6 +2,7 @@
 
 use super::args::QueryArgs;
 use super::failure::Failure;
+use super::live::write;
 use super::report::report;
 use super::run::read_input;
 use super::{Context, emit, print_json};
@@ -18,7 +19,7 @@ pub(crate) async fn get(context: &Context, id: String, as_of: Option<&str>) -> R
             if !evaluation.stdout.text.is_empty() {
                 emit(evaluation.stdout.text.trim_end())?;
             }
-            eprint!("{}", evaluation.stderr.text);
+            write(true, evaluation.stderr.text.as_bytes());
             eprintln!("{}", report(&evaluation));
         }
         _ => print_json(&document, true)?,

@@ -1,5 +1,6 @@
 //! A job's output as it comes, what it uses meanwhile, and the rest of it when the job is done.
 
+use super::console;
 use super::report::{remainder, report};
 use evalfleet_proto::control::Event;
 use evalfleet_proto::evaluation::Evaluation;
@@ -84,8 +85,9 @@ pub(super) fn usage(elapsed: Duration, cpu: Duration, memory_bytes: u64, disk_wr
     )
 }
 
-/// Writes what a subject wrote, byte for byte.
+/// Writes what a subject wrote, byte for byte; in the REPL without what its terminal would obey.
 pub(super) fn write(to_stderr: bool, bytes: &[u8]) {
+    let bytes = &console::written(bytes);
     // Whoever closed the stream wants no more of it; the report and the exit code still tell.
     let _ = if to_stderr {
         std::io::stderr().write_all(bytes)

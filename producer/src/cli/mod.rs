@@ -10,6 +10,7 @@ mod backup;
 mod batch;
 mod cancel;
 mod change;
+pub(crate) mod console;
 mod dead;
 mod export;
 mod history;
@@ -151,26 +152,11 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
     }
 }
 
-pub(crate) use replay::told as told_of_replay;
-pub(crate) use run::{admit, submission_of_call};
+pub(crate) use console::{emit, print_json};
+pub(crate) use replay::{told as told_of_replay, told_of_two};
+pub(crate) use run::{Asked, admit};
 
 /// Does what a line of the REPL says.
 pub(crate) async fn dispatch_within(context: &Context, command: Command) -> Result<Exit, Failure> {
-    run_command(context, command).await
-}
-
-/// Prints a document: one line when several follow each other, indented when it stands alone.
-pub(crate) fn print_json(document: &impl serde::Serialize, alone: bool) -> Result<(), Failure> {
-    let text = if alone { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
-    emit(&text.map_err(|error| Failure::new(Exit::Defect, error))?)
-}
-
-/// Writes a line to standard output. Whoever closed it wants no more of it.
-pub(crate) fn emit(text: &str) -> Result<(), Failure> {
-    use std::io::Write as _;
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(Failure::new(Exit::Defect, format!("standard output: {error}"))),
-    }
+    Box::pin(run_command(context, command)).await
 }

@@ -6,7 +6,7 @@ use super::live::usage;
 use super::report::{plain, short};
 use super::{Context, emit, print_json};
 use crate::client::{Client, Pending};
-use crate::replay::divergence::{Divergence, Outcome};
+use crate::replay::divergence::{Comparison, Divergence, Outcome};
 use crate::replay::noise::Measured;
 use crate::replay::{Replay, Replayed};
 use evalfleet_proto::control::Event;
@@ -150,7 +150,7 @@ fn summary(replays: &[Replayed]) -> String {
 /// A replay as people read it: whether it is the same, where it is not, and what else is known.
 pub(crate) fn told(of: JobId, replayed: &Replayed) -> String {
     let comparison = &replayed.comparison;
-    let mut text = match (comparison.outcome, &comparison.first) {
+    let headline = match (comparison.outcome, &comparison.first) {
         (Outcome::Same, _) => format!("{} the same as {of}", replayed.id),
         (Outcome::Undecided, _) => format!("{} undecided: it says nothing of {of}", replayed.id),
         (Outcome::Diverged, first) => {
@@ -158,8 +158,29 @@ pub(crate) fn told(of: JobId, replayed: &Replayed) -> String {
             format!("{} diverged from {of} at {place}", replayed.id)
         }
     };
+    headline + &details(comparison, ["before", "now"])
+}
+
+/// Two results as people compare them; `sides` are their names.
+pub(crate) fn told_of_two(comparison: &Comparison, sides: [&str; 2]) -> String {
+    let [a, b] = sides;
+    let headline = match (comparison.outcome, &comparison.first) {
+        (Outcome::Same, _) => format!("{a} and {b} did the same"),
+        (Outcome::Undecided, _) => format!("{b} says nothing of {a}"),
+        (Outcome::Diverged, first) => {
+            format!("{a} and {b} differ at {}", first.as_ref().map(named).unwrap_or_default())
+        }
+    };
+    headline + &details(comparison, sides)
+}
+
+fn details(comparison: &Comparison, sides: [&str; 2]) -> String {
+    let mut text = String::new();
+    let width = sides.map(str::len).into_iter().max().unwrap_or_default() + 1;
     if let Some(first) = &comparison.first {
-        let _ = write!(text, "\n  before: {}\n  now:    {}", plain(&first.before), plain(&first.now));
+        for (side, found) in sides.into_iter().zip([&first.before, &first.now]) {
+            let _ = write!(text, "\n  {:<width$} {}", format!("{side}:"), plain(found));
+        }
     }
     for other in comparison.others.iter().take(OTHERS_MAX) {
         let (before, now) = (plain(&other.before), plain(&other.now));
@@ -235,6 +256,9 @@ mod tests {
         }
         assert!(!text.contains('\u{1b}'), "{text:?}");
         assert!(told(sample().id, &replayed(|_| ())).contains("the same as"));
+        let text = told_of_two(&one.comparison, ["#1", "#12"]);
+        let expected = "#1 and #12 differ at stdout, line 1\n  #1:  \"héllo\"\n  #12: \"hello";
+        assert!(text.starts_with(expected) && !text.contains('\u{1b}'), "{text:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! An evaluation as people read it: the verdict first, then what it rests on, then where the time went.
 
+use evalfleet_proto::effect::Effect;
 use evalfleet_proto::evaluation::{Evaluation, Output};
 use evalfleet_proto::network::Contact;
 use std::fmt::Write as _;
@@ -84,21 +85,7 @@ fn effects(evaluation: &Evaluation, text: &mut String) {
     }
     let _ = write!(text, "\n  effects: {count}");
     for effect in evaluation.effects.iter().take(EFFECTS_MAX) {
-        let change = serde_json::to_value(effect.change).unwrap_or_default();
-        let object = serde_json::to_value(effect.object).unwrap_or_default();
-        let (change, object) = (change.as_str().unwrap_or("?"), object.as_str().unwrap_or("?"));
-        let _ = write!(text, "\n    {change:<8} {object:<9} {}", plain(&effect.path));
-        if let Some(target) = &effect.target {
-            let _ = write!(text, " -> {}", plain(target));
-        } else if effect.size > 0 {
-            let _ = write!(text, " ({} bytes)", effect.size);
-        }
-        if let Some(from) = &effect.renamed_from {
-            let _ = write!(text, ", was {}", plain(from));
-        }
-        if !effect.expected {
-            text.push_str(" unexpected");
-        }
+        let _ = write!(text, "\n    {}", effect_line(effect));
     }
     let shown = evaluation.effects.len().min(EFFECTS_MAX) as u64;
     if count > shown {
@@ -106,9 +93,35 @@ fn effects(evaluation: &Evaluation, text: &mut String) {
     }
 }
 
+/// One effect: what happened to what, where.
+pub(crate) fn effect_line(effect: &Effect) -> String {
+    let change = serde_json::to_value(effect.change).unwrap_or_default();
+    let object = serde_json::to_value(effect.object).unwrap_or_default();
+    let (change, object) = (change.as_str().unwrap_or("?"), object.as_str().unwrap_or("?"));
+    let mut text = format!("{change:<8} {object:<9} {}", plain(&effect.path));
+    if let Some(target) = &effect.target {
+        let _ = write!(text, " -> {}", plain(target));
+    } else if effect.size > 0 {
+        let _ = write!(text, " ({} bytes)", effect.size);
+    }
+    if let Some(from) = &effect.renamed_from {
+        let _ = write!(text, ", was {}", plain(from));
+    }
+    if !effect.expected {
+        text.push_str(" unexpected");
+    }
+    text
+}
+
 /// A guest's words without what a terminal would obey.
-pub(super) fn plain(words: &str) -> String {
+pub(crate) fn plain(words: &str) -> String {
     words.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
+/// The same of several lines, which may be indented with tabs.
+pub(crate) fn plain_lines(words: &str) -> String {
+    let obeyed = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    words.chars().map(|letter| if obeyed(letter) { '\u{fffd}' } else { letter }).collect()
 }
 
 fn network(evaluation: &Evaluation, text: &mut String) {

@@ -3,7 +3,7 @@
 use super::args::{CallArgs, JobArgs, RunArgs};
 use super::failure::Failure;
 use super::live::Live;
-use super::{Context, print_json};
+use super::{Context, console, print_json};
 use crate::api::Api;
 use crate::client::{self, Client, Pending};
 use crate::toolbox::{self, Quarantine};
@@ -16,18 +16,66 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failure> {
-    let client = context.client().await?;
-    let mut job = client.prepare(args.submission())?;
-    attach(&mut job, &args.job, args.stdin.as_deref())?;
-    one(context, client, job, &args.job).await
+    one(context, Asked::Run(args)).await
 }
 
 pub(super) async fn call(context: &Context, args: CallArgs) -> Result<Exit, Failure> {
-    admit(context, &args)?;
-    let client = context.client().await?;
-    let mut job = client.prepare(submission_of_call(&args)?)?;
-    attach(&mut job, &args.job, None)?;
-    one(context, client, job, &args.job).await
+    one(context, Asked::Call(args)).await
+}
+
+/// What one job is made of.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// A command.
+    Run(RunArgs),
+    /// A call.
+    Call(CallArgs),
+}
+
+impl Asked {
+    /// What every job has.
+    pub(crate) fn args(&self) -> &JobArgs {
+        match self {
+            Self::Run(run) => &run.job,
+            Self::Call(call) => &call.job,
+        }
+    }
+
+    /// The job, with its files and its standard input.
+    ///
+    /// # Errors
+    /// When it does not fit, or a file cannot be read; nothing is enqueued.
+    pub(crate) fn job(&self, client: &Client) -> Result<Job, Failure> {
+        let (submission, stdin) = match self {
+            Self::Run(run) => (run.submission(), run.stdin.as_deref()),
+            Self::Call(call) => (submission_of_call(call)?, None),
+        };
+        let mut job = client.prepare(submission)?;
+        attach(&mut job, self.args(), stdin)?;
+        Ok(job)
+    }
+
+    /// What it came to when it was submitted under the same key before, if that is recorded.
+    pub(crate) async fn done_before(&self, context: &Context, job: &Job) -> Option<Evaluation> {
+        self.args().key.as_ref()?;
+        match Api::new(&context.settings.api).ok()?.recorded(job.id).await {
+            Ok(evaluation) => evaluation,
+            Err(error) => {
+                // Then it runs again, and the first result stands.
+                tracing::debug!(%error, "the record cannot be asked");
+                None
+            }
+        }
+    }
+
+    /// Fetches the files that the job kept, and says of each what came of it. The verdict stands, whatever that is.
+    pub(crate) async fn fetch(&self, client: &Client, evaluation: &Evaluation) -> Vec<String> {
+        let mut said = Vec::new();
+        for (guest, local) in &self.args().out {
+            said.extend(fetch(client, evaluation, guest, local.clone()).await);
+        }
+        said
+    }
 }
 
 /// Refuses a tool that was found bad, unless it is forced.
@@ -46,7 +94,7 @@ pub(crate) fn admit(context: &Context, args: &CallArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When the tool's arguments are no JSON.
-pub(crate) fn submission_of_call(args: &CallArgs) -> Result<Submission, Failure> {
+fn submission_of_call(args: &CallArgs) -> Result<Submission, Failure> {
     let text = if args.args == "-" {
         String::from_utf8(read_input(Path::new("-"))?).map_err(Failure::harness)?
     } else {
@@ -60,39 +108,35 @@ pub(crate) fn submission_of_call(args: &CallArgs) -> Result<Submission, Failure>
     Ok(submission)
 }
 
-async fn one(context: &Context, client: Client, job: Job, args: &JobArgs) -> Result<Exit, Failure> {
-    if let Some(evaluation) = done_before(context, &job, args).await {
-        if context.json {
-            print_json(&evaluation, true)?;
-        } else {
-            eprintln!("{} was done before, under the same key", evaluation.id);
-            Live::default().end(&evaluation);
+async fn one(context: &Context, asked: Asked) -> Result<Exit, Failure> {
+    if let Asked::Call(call) = &asked {
+        admit(context, call)?;
+    }
+    let client = context.client().await?;
+    let job = asked.job(&client)?;
+    let evaluation = match asked.done_before(context, &job).await {
+        Some(evaluation) => {
+            if context.json {
+                print_json(&evaluation, true)?;
+            } else {
+                eprintln!("{} was done before, under the same key", evaluation.id);
+                Live::default().end(&evaluation);
+            }
+            evaluation
         }
-        fetch(&client, &evaluation, args).await;
-        client.close().await;
-        return Ok(Exit::of(evaluation.status, evaluation.cause));
+        None => {
+            let pending = client.submit_job(&job).await?;
+            if !context.json {
+                eprintln!("{} submitted", pending.id());
+            }
+            follow(pending, context.json).await?
+        }
+    };
+    for said in asked.fetch(&client, &evaluation).await {
+        eprintln!("{said}");
     }
-    let pending = client.submit_job(&job).await?;
-    if !context.json {
-        eprintln!("{} submitted", pending.id());
-    }
-    let evaluation = follow(pending, context.json).await?;
-    fetch(&client, &evaluation, args).await;
     client.close().await;
     Ok(Exit::of(evaluation.status, evaluation.cause))
-}
-
-/// What a job came to that was submitted under the same key before, if that is recorded.
-async fn done_before(context: &Context, job: &Job, args: &JobArgs) -> Option<Evaluation> {
-    args.key.as_ref()?;
-    match Api::new(&context.settings.api).ok()?.recorded(job.id).await {
-        Ok(evaluation) => evaluation,
-        Err(error) => {
-            // Then it runs again, and the first result stands.
-            tracing::debug!(%error, "the record cannot be asked");
-            None
-        }
-    }
 }
 
 /// Shows a job's output as it comes, and its report at its end; or, for a program, its document.
@@ -126,6 +170,9 @@ fn attach(job: &mut Job, args: &JobArgs, stdin: Option<&Path>) -> Result<(), Fai
 
 /// Reads a file, or standard input for `-`.
 pub(super) fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
+    if path == Path::new("-") {
+        console::may_read()?;
+    }
     let read = || {
         if path == Path::new("-") {
             let mut bytes = Vec::new();
@@ -138,27 +185,29 @@ pub(super) fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error: std::io::Error| Failure::harness(format!("cannot read {}: {error}", path.display())))
 }
 
-/// Fetches the files that the job kept. The verdict stands, whatever comes of it.
-async fn fetch(client: &Client, evaluation: &Evaluation, args: &JobArgs) {
-    for (guest, local) in &args.out {
-        let Some(artifact) = evaluation.artifacts.iter().find(|artifact| artifact.path == *guest) else {
-            eprintln!("{guest} was not kept");
-            continue;
-        };
-        let Some(key) = artifact.sha256 else { continue };
-        let name = || guest.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("out").to_owned();
-        let local = local.clone().unwrap_or_else(|| PathBuf::from(name()));
-        let fetched = async {
-            let bytes = client.blobs().await?.get(key).await?;
-            Ok::<_, client::Error>(bytes)
-        };
-        let saved = match fetched.await {
-            Ok(bytes) => std::fs::write(&local, bytes).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match saved {
-            Ok(()) => eprintln!("{guest} is in {} ({} bytes)", local.display(), artifact.bytes),
-            Err(error) => eprintln!("{guest} cannot be fetched: {error}"),
-        }
-    }
+/// Fetches one file that the job kept, if it did, and says what came of it.
+async fn fetch(
+    client: &Client,
+    evaluation: &Evaluation,
+    guest: &str,
+    local: Option<PathBuf>,
+) -> Option<String> {
+    let Some(artifact) = evaluation.artifacts.iter().find(|artifact| artifact.path == *guest) else {
+        return Some(format!("{guest} was not kept"));
+    };
+    let key = artifact.sha256?;
+    let name = || guest.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("out").to_owned();
+    let local = local.unwrap_or_else(|| PathBuf::from(name()));
+    let fetched = async {
+        let bytes = client.blobs().await?.get(key).await?;
+        Ok::<_, client::Error>(bytes)
+    };
+    let saved = match fetched.await {
+        Ok(bytes) => std::fs::write(&local, bytes).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    Some(match saved {
+        Ok(()) => format!("{guest} is in {} ({} bytes)", local.display(), artifact.bytes),
+        Err(error) => format!("{guest} cannot be fetched: {error}"),
+    })
 }
