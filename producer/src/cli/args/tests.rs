@@ -1,5 +1,8 @@
 use super::*;
 use clap::CommandFactory as _;
+use evalfleet_proto::job::Limits;
+use evalfleet_proto::units::ByteSize;
+use std::time::Duration;
 
 fn run(words: &[&str]) -> RunArgs {
     let cli = Cli::try_parse_from([&["evalfleet", "run"], words].concat()).unwrap();
@@ -29,15 +32,6 @@ fn flags_become_a_submission_and_the_subjects_own_flags_stay_its_own() {
 fn more_time_on_the_clock_is_more_on_the_processors() {
     assert_eq!(run(&["--wall", "5m", "true"]).submission().limits.cpu, Duration::from_secs(300));
     assert_eq!(run(&["--wall", "5m", "--cpu", "1s", "true"]).submission().limits.cpu, Duration::from_secs(1));
-}
-
-#[test]
-fn files_and_outputs_name_both_sides() {
-    assert_eq!(file_pair("a:b:/w/a"), Ok(("a:b".into(), "/w/a".to_owned())));
-    assert!(file_pair("a").is_err() && file_pair("a:w").is_err());
-    assert_eq!(out_pair("/w/a"), Ok(("/w/a".to_owned(), None)));
-    assert_eq!(out_pair("/w/a:b"), Ok(("/w/a".to_owned(), Some("b".into()))));
-    assert!(out_pair("a").is_err());
 }
 
 #[test]
