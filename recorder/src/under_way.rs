@@ -55,6 +55,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
+    /// What ended, in that order: its number, and what it was about.
+    type Ended = Arc<Mutex<Vec<(usize, Vec<u8>)>>>;
+
     proptest! {
         /// However long each takes: no two about the same at once, no more than there is room for, and what is
         /// about the same ends in the order in which it came.
@@ -64,7 +67,7 @@ mod tests {
             at_once in 1usize..4,
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            let ended: Arc<Mutex<Vec<(usize, Vec<u8>)>>> = Arc::default();
+            let ended = Ended::default();
             let most = runtime.block_on(async {
                 let (mut under_way, mut most) = (UnderWay::new(at_once), 0);
                 for (number, (about, millis)) in batches.iter().cloned().enumerate() {
