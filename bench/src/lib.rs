@@ -6,11 +6,13 @@
 //! [`soak`] runs thousands of jobs that look for each other's marks;
 //! [`effects`] is how long a job's effects take to be known;
 //! [`history`] records a hundred thousand evaluations and as many dead letters, and asks for them.
+//! [`entrust`] is what tools and changes cost beyond their own commands.
 //! All give a [`report::Report`]: numbers with the [`host::Host`] they were taken on, as a table or as
 //! JSON. Nothing here passes or fails by a time.
 
 pub mod backlog;
 pub mod effects;
+pub mod entrust;
 pub mod history;
 pub mod pace;
 pub mod queue;

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use evalfleet_bench::report::Report;
 use evalfleet_bench::soak::Plan;
-use evalfleet_bench::{backlog, effects, history, pace, queue, reset, soak, stream, submit};
+use evalfleet_bench::{backlog, effects, entrust, history, pace, queue, reset, soak, stream, submit};
 use evalfleet_service::settings::Settings;
 use evalfleet_service::{VERSION, logging, shutdown};
 use std::path::{Path, PathBuf};
@@ -102,6 +102,15 @@ enum What {
         #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(10..))]
         evaluations: u64,
     },
+    /// A tool's cases against bare jobs, patches from a prepared prefix against cold ones, and whether verdicts stay.
+    Entrust {
+        /// Rounds that count.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// How often one change is evaluated.
+        #[arg(long, default_value_t = 20)]
+        repeats: usize,
+    },
     /// Jobs submitted and confirmed a second, beside the AMQP library alone, on a RabbitMQ of its own.
     Submit {
         /// Jobs of a round.
@@ -114,7 +123,7 @@ enum What {
 }
 
 /// What is measured if nothing is said, and the files of its tables.
-const EVERYTHING: [(&str, What); 9] = [
+const EVERYTHING: [(&str, What); 10] = [
     ("reset.txt", What::Reset { runs: 15 }),
     ("pace.txt", What::Pace { blocks: 5 }),
     ("stream.txt", What::Stream { runs: 5 }),
@@ -123,6 +132,7 @@ const EVERYTHING: [(&str, What); 9] = [
     ("submit.txt", What::Submit { messages: 5_000, rounds: 5 }),
     ("backlog.txt", What::Backlog { jobs: 1_000_000 }),
     ("history.txt", What::History { evaluations: 100_000, letters: 100_000, rounds: 100 }),
+    ("entrust.txt", What::Entrust { rounds: 5, repeats: 20 }),
     ("growth.txt", What::Growth { evaluations: 300_000 }),
 ];
 
@@ -177,6 +187,10 @@ async fn measure(
         }
         What::Growth { evaluations } => {
             Box::pin(history::growth::measure(evaluations, interrupted)).await.context("measuring growth")
+        }
+        What::Entrust { rounds, repeats } => {
+            let plan = entrust::Plan { rounds, repeats };
+            Box::pin(entrust::measure(plan, interrupted)).await.context("measuring what is entrusted")
         }
         What::Submit { messages, rounds } => {
             Box::pin(submit::measure(messages, rounds, interrupted)).await.context("measuring submissions")

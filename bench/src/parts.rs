@@ -17,6 +17,7 @@ const CONFIG: &str = "bench.toml";
 /// A state directory of one's own, which goes when it is dropped.
 pub(crate) struct Stage {
     dir: tempfile::TempDir,
+    workers: u32,
 }
 
 /// Starts a broker with everything declared, measures, and stops it.
@@ -38,7 +39,12 @@ impl Stage {
     pub(crate) fn new(more: &str) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         std::fs::write(dir.path().join(CONFIG), format!("[api]\nrate = 1000000\n{more}"))?;
-        Ok(Self { dir })
+        Ok(Self { dir, workers: 0 })
+    }
+
+    /// The same, with so many workers.
+    pub(crate) fn workers(self, workers: u32) -> Self {
+        Self { workers, ..self }
     }
 
     /// Its path.
@@ -58,7 +64,7 @@ impl Stage {
     ) -> anyhow::Result<T> {
         let dir = self.dir.path();
         let stop = Stop::default();
-        let order = Order { workers: 0, only: kinds.to_vec(), config: Some(dir.join(CONFIG)) };
+        let order = Order { workers: self.workers, only: kinds.to_vec(), config: Some(dir.join(CONFIG)) };
         let settings = settings_of(dir, None)?;
         let supervised = run_here(&settings, &order, stop.clone(), |news| tracing::info!("{news}"));
         let mut supervised = std::pin::pin!(supervised);

@@ -28,7 +28,7 @@ impl Pages {
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Self> {
         let token = std::fs::read_to_string(&settings.api.token_file).context("the API's token")?;
         Ok(Self {
-            http: reqwest::Client::new(),
+            http: evalfleet_service::http::builder().build()?,
             url: settings.api.url.clone(),
             token: token.trim().to_owned(),
         })

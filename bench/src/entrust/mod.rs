@@ -1,0 +1,244 @@
+//! What it costs to have a REPL's tools and changes evaluated, over a fleet of one's own: real VMs, two workers.
+
+mod project;
+
+use crate::host::Host;
+use crate::parts::Stage;
+use crate::report::{Figure, Report, Row};
+use crate::series::Series;
+use anyhow::{Context as _, ensure};
+use evalfleet::change::{Candidate, Change, Changes, Outcome, Request, SafetyResult, Verdict};
+use evalfleet::client::as_they_come;
+use evalfleet::functions::SecureEvaluator;
+use evalfleet::machine::Kind;
+use evalfleet::toolbox::{Options, Tool, ToolRegistry};
+use evalfleet_proto::submission::Submission;
+use evalfleet_service::settings::Settings;
+use futures::{StreamExt as _, TryStreamExt as _};
+use project::Project;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Cases of the tool, and bare jobs that it is held against.
+const CASES: usize = 20;
+/// Workers, each with a VM of its own.
+const WORKERS: u32 = 2;
+/// Units of the build: a second each.
+const UNITS: usize = 12;
+/// Patches to one base.
+const PATCHES: usize = 10;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Rounds of tool and bare jobs, and changes that do nothing.
+    pub rounds: usize,
+    /// How often one change is evaluated to see whether its verdict stays.
+    pub repeats: usize,
+}
+
+/// Measures on a fleet of one's own.
+///
+/// # Errors
+/// When a part does not start, something fails, or it is interrupted.
+pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Result<Report> {
+    let host = Host::look();
+    let stage = Stage::new("")?.workers(WORKERS);
+    let parts = [Kind::Broker, Kind::Gateway, Kind::Recorder, Kind::Api, Kind::Worker];
+    let measured =
+        stage.with(&parts, interrupted, async |settings| Box::pin(all(&settings, plan)).await).await?;
+    let Measured { bare, tool, idle, cold, warm, repeated } = measured;
+    let median = |series: &Series| series.summary().median;
+    let figure = |what: &str, value: f64, unit| Figure { what: what.to_owned(), value, unit };
+    let seconds = |time: Duration| time.as_secs_f64();
+    let figures = vec![
+        figure("a tool with 20 cases / 20 bare jobs, medians", median(&tool) / median(&bare), "times"),
+        figure("ten patches of one base, each with a base of its own", seconds(cold), "s"),
+        figure("ten patches of one base, together, from its prefix", seconds(warm), "s"),
+        figure("the first / the second", seconds(cold) / seconds(warm), "times"),
+        figure("verdicts on an unchanged safe change", repeated.safe as f64, "different"),
+        figure("verdicts on an unchanged unsafe change", repeated.unsafe_ as f64, "different"),
+    ];
+    Ok(Report {
+        benchmark: "entrust: tools and changes, evaluated",
+        host,
+        conditions: [
+            ("workers", WORKERS.to_string()),
+            ("build of the base", format!("{UNITS} units of a second, one of them changed by each patch")),
+            ("repeats of one change", plan.repeats.to_string()),
+        ]
+        .into(),
+        times: vec![
+            Row { what: "20 bare jobs", milliseconds: bare.summary() },
+            Row { what: "a tool with 20 cases", milliseconds: tool.summary() },
+            Row { what: "a change whose commands do nothing, its base known", milliseconds: idle.summary() },
+        ],
+        figures,
+    })
+}
+
+struct Measured {
+    bare: Series,
+    tool: Series,
+    idle: Series,
+    cold: Duration,
+    warm: Duration,
+    repeated: Repeated,
+}
+
+struct Repeated {
+    safe: usize,
+    unsafe_: usize,
+}
+
+async fn all(settings: &Settings, plan: Plan) -> anyhow::Result<Measured> {
+    let evaluator = SecureEvaluator::connect(settings).await?;
+    let (bare, tool) = tools(&evaluator, plan.rounds).await?;
+    let (cold, warm) = patches(&evaluator).await?;
+    let idle = idle(&evaluator, plan.rounds).await?;
+    let repeated = repeated(&evaluator, plan.repeats).await?;
+    evaluator.close().await;
+    Ok(Measured { bare, tool, idle, cold, warm, repeated })
+}
+
+/// Bare jobs and a tool's cases, in turns; the first round does not count.
+async fn tools(evaluator: &SecureEvaluator, rounds: usize) -> anyhow::Result<(Series, Series)> {
+    let dir = tempfile::tempdir()?;
+    let folder = dir.path().join("bench_noop");
+    std::fs::create_dir_all(&folder)?;
+    let mut spec =
+        "name = \"bench_noop\"\ndescription = \"Gives back what it is given.\"\nentry = [\"cat\"]\n"
+            .to_owned();
+    for case in 0..CASES {
+        write!(
+            spec,
+            "\n[[cases]]\nname = \"case {case}\"\nargs = {{ n = {case} }}\nexpect = {{ value = {{ n = {case} }} }}\n"
+        )?;
+    }
+    std::fs::write(folder.join("tool.toml"), spec)?;
+    let parameters = r#"{"type": "object", "properties": {"n": {"type": "integer", "description": "A number."}}, "required": ["n"]}"#;
+    std::fs::write(folder.join("parameters.json"), parameters)?;
+    let tool = Tool::load(&folder)?;
+    let registry = ToolRegistry::new(evaluator);
+    let (mut bare, mut tools) = (Series::default(), Series::default());
+    for round in 0..=rounds {
+        let begun = Instant::now();
+        let jobs = (0..CASES).map(|_| Submission::command(vec!["true".to_owned()]));
+        let pending: Vec<_> = evaluator.client().submit_many(jobs).try_collect().await?;
+        let mut done = as_they_come(pending);
+        while let Some(evaluation) = done.next().await {
+            ensure!(evaluation?.cause.is_none(), "a job that does nothing must pass");
+        }
+        let took = begun.elapsed();
+        let begun = Instant::now();
+        let result = registry.evaluate_tool(&tool, &Options { runs: 1, ..Options::default() }).await?;
+        ensure!(
+            result.current.tally.passed == CASES as u64,
+            "the tool's cases must pass: {:?}",
+            result.current
+        );
+        if round > 0 {
+            bare.push(took);
+            tools.push(begun.elapsed());
+        }
+        tracing::info!(round, "tool and bare jobs");
+    }
+    Ok((bare, tools))
+}
+
+fn request(project: &Project, patches: impl IntoIterator<Item = Vec<u8>>) -> Request {
+    let candidate =
+        |(number, patch)| Candidate { name: format!("patch {number}"), change: Change::Patch(patch) };
+    Request {
+        repository: project.path(),
+        base: "HEAD".to_owned(),
+        suite: None,
+        image: None,
+        candidates: patches.into_iter().enumerate().map(candidate).collect(),
+    }
+}
+
+async fn evaluate(evaluator: &SecureEvaluator, request: &Request) -> anyhow::Result<Outcome> {
+    let changes = Changes::new(evaluator.client(), evaluator.settings());
+    Ok(Box::pin(changes.evaluate(request, &|what| tracing::debug!("{what}"))).await?)
+}
+
+fn one(outcome: &Outcome) -> anyhow::Result<&SafetyResult> {
+    Ok(&outcome.evaluated.first().context("one verdict")?.result)
+}
+
+/// Ten patches, each to a base that nobody knows, and ten to one whose prefix is there.
+async fn patches(evaluator: &SecureEvaluator) -> anyhow::Result<(Duration, Duration)> {
+    let unit = |project: &Project, number: usize| project.patch(&format!("src/{}", number % UNITS), "two\n");
+    let mut cold = Duration::ZERO;
+    for number in 0..PATCHES {
+        let project = Project::new(UNITS)?;
+        let request = request(&project, [unit(&project, number)?]);
+        let begun = Instant::now();
+        let outcome = evaluate(evaluator, &request).await?;
+        cold += begun.elapsed();
+        ensure!(one(&outcome)?.verdict == Verdict::Safe, "{:?}", one(&outcome)?.violations);
+        tracing::info!(number, ?cold, "a patch to a base of its own");
+    }
+    let project = Project::new(UNITS)?;
+    evaluate(evaluator, &request(&project, [unit(&project, PATCHES)?])).await?;
+    let patches: Vec<_> = (0..PATCHES).map(|number| unit(&project, number)).collect::<Result<_, _>>()?;
+    let begun = Instant::now();
+    let outcome = evaluate(evaluator, &request(&project, patches)).await?;
+    let warm = begun.elapsed();
+    for evaluated in &outcome.evaluated {
+        ensure!(evaluated.result.verdict == Verdict::Safe, "{:?}", evaluated.result.violations);
+    }
+    Ok((cold, warm))
+}
+
+/// Changes whose base is known and whose commands do nothing: what is left is ours.
+async fn idle(evaluator: &SecureEvaluator, rounds: usize) -> anyhow::Result<Series> {
+    let project = Project::new(0)?;
+    let mut idle = Series::default();
+    for round in 0..=rounds {
+        let request = request(&project, [project.patch("build.sh", &format!("# {round}\ntrue\n"))?]);
+        let begun = Instant::now();
+        let outcome = evaluate(evaluator, &request).await?;
+        ensure!(one(&outcome)?.verdict == Verdict::Safe, "{:?}", one(&outcome)?.violations);
+        if round > 0 {
+            idle.push(begun.elapsed());
+        }
+    }
+    Ok(idle)
+}
+
+/// How many different verdicts the same change comes to, whenever it is evaluated.
+async fn repeated(evaluator: &SecureEvaluator, repeats: usize) -> anyhow::Result<Repeated> {
+    let mut counts = Vec::new();
+    for note in ["good\n", "bad\n"] {
+        let project = Project::new(1)?;
+        // Whatever else it does: one that is harmless, or one that breaks the test.
+        let patch =
+            if note == "good\n" { project.patch("src/0", "two\n")? } else { project.patch("note", note)? };
+        let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..repeats {
+            let outcome = evaluate(evaluator, &request(&project, [patch.clone()])).await?;
+            *verdicts.entry(lasting(one(&outcome)?)).or_default() += 1;
+        }
+        tracing::info!(?verdicts, "the same change again and again");
+        counts.push(verdicts.len());
+    }
+    Ok(Repeated { safe: counts[0], unsafe_: counts[1] })
+}
+
+/// What of a verdict must not depend on when it was found: all but times, sizes and the ids of its runs.
+fn lasting(result: &SafetyResult) -> String {
+    let violations = result.violations.iter().map(|it| (&it.rule, &it.path, it.line, &it.message));
+    let checks = result.checks.iter().map(|check| (&check.name, check.passed));
+    let looks = result.looks.iter().map(|look| (&look.tree, look.look));
+    format!(
+        "{:?} {:?} {:?} {:?}",
+        result.verdict,
+        violations.collect::<Vec<_>>(),
+        checks.collect::<Vec<_>>(),
+        looks.collect::<Vec<_>>()
+    )
+}
