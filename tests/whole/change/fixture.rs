@@ -24,13 +24,13 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// A repository on the disk, removed when dropped.
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     dir: tempfile::TempDir,
 }
 
 impl Fixture {
     /// The project, committed.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let fixture = Self { dir: tempfile::tempdir().expect("a folder") };
         fixture.git(&["init", "--quiet", "--initial-branch=main"]);
         for (name, text) in FILES {
@@ -40,28 +40,28 @@ impl Fixture {
         fixture
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("repository")
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().expect("in a folder")).expect("a folder");
         std::fs::write(path, text).expect("written");
     }
 
-    pub(super) fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path().join(name)).unwrap_or_default()
     }
 
-    pub(super) fn commit(&self, message: &str) -> String {
+    pub(crate) fn commit(&self, message: &str) -> String {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message", message]);
         self.git(&["rev-parse", "HEAD"])
     }
 
     /// Asks git, for one answer.
-    pub(super) fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         String::from_utf8(self.git_bytes(args)).expect("text").trim().to_owned()
     }
 
@@ -76,7 +76,7 @@ impl Fixture {
     }
 
     /// The patch that `edit` makes; the repository stays as it was.
-    pub(super) fn patch(&self, name: &str, edit: impl FnOnce(&Self)) -> String {
+    pub(crate) fn patch(&self, name: &str, edit: impl FnOnce(&Self)) -> String {
         edit(self);
         self.git(&["add", "--all"]);
         let patch = self.git_bytes(&["diff", "--cached", "--binary", "HEAD"]);
@@ -85,19 +85,19 @@ impl Fixture {
     }
 
     /// A patch as it is given.
-    pub(super) fn save(&self, name: &str, patch: &[u8]) -> String {
+    pub(crate) fn save(&self, name: &str, patch: &[u8]) -> String {
         let path = self.dir.path().join(format!("{name}.patch"));
         std::fs::write(&path, patch).expect("written");
         path.display().to_string()
     }
 
     /// A link in the tree.
-    pub(super) fn link(&self, name: &str, target: &str) {
+    pub(crate) fn link(&self, name: &str, target: &str) {
         std::os::unix::fs::symlink(target, self.path().join(name)).expect("linked");
     }
 }
 
 /// A file's name without its folders and its ending.
-pub(super) fn stem(path: &str) -> String {
+pub(crate) fn stem(path: &str) -> String {
     Path::new(path).file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -3,8 +3,11 @@
 mod attacks;
 mod candidates;
 mod commits;
-mod fixture;
+pub(super) mod fixture;
+mod harmless;
 
 use super::Test;
+
+pub(crate) use harmless::LONG;
 
 pub(crate) const ALL: &[&[(&str, Test)]] = &[attacks::ALL, commits::ALL, candidates::ALL];
