@@ -139,7 +139,7 @@ impl Api {
             Some(std::fs::read_to_string(&file).map_err(failed)?.trim().to_owned())
         };
         let url = settings.url.trim_end_matches('/').to_owned();
-        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
+        let http = evalfleet_service::http::builder().timeout(TIMEOUT).build();
         let http = http.map_err(|error| Error::Failed(format!("no HTTP client: {error}")))?;
         Ok(Self { http, url, token_file: file, token })
     }

@@ -7,6 +7,7 @@
 //! - [`toolbox`] keeps tools with their code, evaluates them, and puts bad ones into quarantine; [`mcp`] serves an
 //!   image's to any agent.
 //! - [`change`] evaluates changes to a repository, and makes those that are safe.
+//! - [`gemini`] talks with a model that calls tools; [`suite`] puts questions to it and judges the answers.
 //! - [`dead`] looks into the dead letters and replays them.
 //! - [`replay`] runs any recorded evaluation again, and tells the first thing that comes out otherwise.
 //! - [`api`] asks the REST API for what was recorded.
@@ -29,7 +30,9 @@ pub mod change;
 pub mod functions;
 pub mod toolbox;
 
+pub mod gemini;
 pub mod mcp;
+pub mod suite;
 
 pub mod api;
 

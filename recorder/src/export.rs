@@ -10,6 +10,7 @@ use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::{Error as Refusal, Point, View};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::Sha256;
+use evalfleet_proto::status::Cause;
 use evalfleet_service::blobs::{self, Blobs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -194,7 +195,8 @@ fn question(batch: &str, facts: &Value) -> Option<Question> {
     };
     let micros = facts.get("evaluation/response-us").and_then(Value::as_int).unwrap_or(0);
     let error = text("evaluation/error");
-    Some(Question {
+    let known = word("evaluation/cause").and_then(Cause::parse);
+    let mut question = Question {
         question_id: text("evaluation/id")?.strip_prefix(batch)?.strip_prefix('/')?.to_owned(),
         question: text("evaluation/question").unwrap_or_default(),
         expected_tools: tools("evaluation/expected-tools"),
@@ -202,8 +204,12 @@ fn question(batch: &str, facts: &Value) -> Option<Question> {
         success: word("evaluation/status")? == "passed",
         response_time_ms: u64::try_from(micros).unwrap_or(0) / 1000,
         // An error without words is told by its cause alone.
-        error: error.or_else(|| (word("evaluation/cause") == Some("infrastructure")).then(String::new)),
-    })
+        error: error.or_else(|| (known == Some(Cause::Infrastructure)).then(String::new)),
+        cause: None,
+    };
+    // Said only where the error does not tell it: the REPL's own files come out as they came in.
+    question.cause = known.filter(|known| question.cause() != Some(*known));
+    Some(question)
 }
 
 #[cfg(test)]

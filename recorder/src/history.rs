@@ -48,6 +48,9 @@ pub struct Question {
     pub response_time_ms: u64,
     /// What went wrong.
     pub error: Option<String>,
+    /// Whose doing that was, where whoever put the question knows: the REPL does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
 }
 
 /// A batch as it goes into the history.
@@ -115,6 +118,9 @@ impl Question {
         if self.success {
             return None;
         }
+        if self.cause.is_some() {
+            return self.cause;
+        }
         let Some(error) = &self.error else { return Some(Cause::Subject) };
         let error = error.to_ascii_lowercase();
         match status(&error) {
@@ -129,7 +135,7 @@ impl Question {
 
     /// Whether the model was put to the test at all.
     pub fn is_tested(&self) -> bool {
-        matches!(self.cause(), None | Some(Cause::Subject))
+        matches!(self.cause(), None | Some(Cause::Subject | Cause::Budget))
     }
 }
 
@@ -178,7 +184,7 @@ fn check(file: &BatchFile) -> Result<(), String> {
 }
 
 /// Each function counts once for a question that called it, however often.
-fn functions(questions: &[Question]) -> BTreeMap<String, Tally> {
+pub fn functions(questions: &[Question]) -> BTreeMap<String, Tally> {
     let mut functions: BTreeMap<String, Tally> = BTreeMap::new();
     for question in questions {
         let mut called = question.actual_tools.clone();
@@ -254,6 +260,10 @@ mod tests {
             assert_eq!(cause(false, Some(error)), Some(whose), "{error}");
         }
         assert_eq!((cause(false, None), cause(true, None)), (Some(Cause::Subject), None));
+        let text = file(&[(&[], false, Some("no answer within 3 turns"))]);
+        let text = text.replace("\"error\":", "\"cause\":\"budget\",\"error\":");
+        let question = parse(NAME, &text).unwrap().file.results.remove(0);
+        assert_eq!((question.cause(), question.is_tested()), (Some(Cause::Budget), true));
     }
 
     #[test]

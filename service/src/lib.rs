@@ -1,8 +1,9 @@
 //! What every long-running part stands on, so that each says only what is its own: [`settings`] from
 //! one file, logs in one form ([`logging`]), a drain on the first signal ([`shutdown`]), the
-//! [`blobs`] store, and one place for [`retry`] delays.
+//! [`blobs`] store, and one place each for [`retry`] delays and clients of [`http`].
 
 pub mod blobs;
+pub mod http;
 pub mod logging;
 pub mod part;
 pub mod permit;

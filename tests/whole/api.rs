@@ -30,7 +30,7 @@ impl Api {
         let api = Settings::from_layers(&layers).expect("what `up` wrote is sound").api;
         Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
-            client: reqwest::Client::builder().no_proxy().build().expect("a client"),
+            client: evalfleet_service::http::builder().build().expect("a client"),
             url: api.url,
             token: std::fs::read_to_string(api.token_file).expect("a token").trim().to_owned(),
         }

@@ -3,6 +3,7 @@
 //! `cargo test --workspace --test whole -- NAME` runs those whose names contain NAME; `--list` lists them,
 //! `--ignored` runs the long ones.
 
+mod agent;
 mod api;
 mod backup;
 mod broker;
@@ -27,6 +28,7 @@ mod repository;
 mod retention;
 mod roles;
 mod s3;
+mod suite;
 mod tls;
 mod tools;
 
@@ -103,6 +105,8 @@ fn main() -> ExitCode {
         api::ALL,
         replay::ALL,
         inputs::ALL,
+        suite::ALL,
+        agent::ALL,
         backup::ALL,
         insight::ALL,
         roles::ALL,
@@ -117,7 +121,8 @@ fn main() -> ExitCode {
     }
     trials.extend([&pile::LONG, &backup::LONG].map(|long| alone(long).with_ignored_flag(true)));
     // `-- --ignored` runs them.
-    trials.extend(tools::LONG.iter().map(on_machine).map(|trial| trial.with_ignored_flag(true)));
+    let long = tools::LONG.iter().chain(change::LONG);
+    trials.extend(long.map(on_machine).map(|trial| trial.with_ignored_flag(true)));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Statics are not dropped, an Arc is: what was brought up is put away.
     drop(shared);

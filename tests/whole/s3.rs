@@ -43,7 +43,7 @@ impl Server {
         let process = Part::start("s3", start, dir.path().join("log")).expect("it starts");
         let server = Self {
             runtime: Runtime::new().expect("a runtime"),
-            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+            http: evalfleet_service::http::builder().build().expect("a client"),
             endpoint: format!("http://127.0.0.1:{port}"),
             dir,
             _process: process,

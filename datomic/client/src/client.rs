@@ -73,10 +73,9 @@ impl Client {
     /// # Errors
     /// [`Error::Defect`] if the HTTP client cannot be made.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let http = reqwest::Client::builder()
+        let http = evalfleet_service::http::builder()
             .connect_timeout(config.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
             .tcp_nodelay(true)
             .build()
             .map_err(|error| Error::Defect { message: format!("no HTTP client: {error}") })?;

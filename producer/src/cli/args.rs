@@ -9,6 +9,7 @@ mod history;
 mod image;
 mod job;
 mod replay;
+pub mod suite;
 mod tool;
 
 pub use amend::AmendArgs;
@@ -191,6 +192,9 @@ pub enum Command {
     /// Changes to a repository, evaluated before they are made.
     #[command(subcommand)]
     Change(change::ChangeCommand),
+    /// Questions put to a model, every call of it run in a clean VM.
+    #[command(subcommand)]
+    Suite(suite::SuiteCommand),
     /// Past results in and out.
     #[command(subcommand)]
     History(HistoryCommand),

@@ -1,6 +1,6 @@
 //! Why a command ends early, with the exit code that says so.
 
-use crate::{api, change, client, machine, mcp, registry, replay, toolbox};
+use crate::{api, change, client, machine, mcp, registry, replay, suite, toolbox};
 use evalfleet_proto::status::Exit;
 use std::fmt;
 
@@ -50,6 +50,16 @@ impl From<registry::Error> for Failure {
 impl From<api::Error> for Failure {
     fn from(error: api::Error) -> Self {
         Self::new(error.exit(), error)
+    }
+}
+
+impl From<suite::run::Error> for Failure {
+    fn from(error: suite::run::Error) -> Self {
+        let exit = match &error {
+            suite::run::Error::Registry(_) => Exit::Harness,
+            suite::run::Error::Journal(_) => Exit::Usage,
+        };
+        Self::new(exit, error)
     }
 }
 

@@ -30,6 +30,7 @@ mod replay;
 mod retain;
 mod run;
 mod self_description;
+mod suite;
 mod templates;
 mod tool;
 mod waiting;
@@ -136,6 +137,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::List { limit, as_of } => history::list(context, limit, as_of.as_deref()).await,
         Command::Query(args) => history::query(context, args).await,
         Command::Insights { as_of } => insight::insights(context, as_of.as_deref()).await,
+        Command::Suite(command) => Box::pin(suite::suite(context, command)).await,
         Command::Ci(command) => insight::ci(context, command).await,
         Command::Serve { listen } => insight::serve(context, listen),
         Command::Dashboard => insight::dashboard(context),

@@ -46,7 +46,7 @@ impl EvalResult {
     }
 
     /// The result of a call that was not run.
-    fn not(call: &FunctionCall, error: &client::Error) -> Self {
+    pub(crate) fn not(call: &FunctionCall, error: &client::Error) -> Self {
         let cause = if error.exit() == Exit::Harness { "harness" } else { "infrastructure" };
         let response = json!({"error": error.to_string(), "cause": cause});
         Self {

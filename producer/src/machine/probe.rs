@@ -162,6 +162,6 @@ async fn broker(settings: &settings::Broker) -> bool {
 }
 
 async fn http(url: &str) -> bool {
-    let Ok(client) = reqwest::Client::builder().no_proxy().build() else { return false };
+    let Ok(client) = evalfleet_service::http::builder().build() else { return false };
     client.get(url).send().await.is_ok_and(|response| response.status().is_success())
 }
