@@ -14,6 +14,7 @@ import { Compare } from "./pages/compare.js";
 import { Workers } from "./pages/workers.js";
 import { Dead } from "./pages/dead.js";
 import { Insights } from "./pages/insights.js";
+import { Alert, Alerts } from "./pages/alerts.js";
 import { Login } from "./pages/login.js";
 
 const NAVIGATION = [
@@ -23,6 +24,7 @@ const NAVIGATION = [
   ["/models", "Models", "m", "M12 3l8 4.5v9L12 21l-8-4.5v-9ZM12 12l8-4.5M12 12v9M12 12L4 7.5"],
   ["/compare", "Compare", "c", "M8 4v16M16 4v16M4 8l4-4 4 4M12 16l4 4 4-4"],
   ["/insights", "Insights", "i", "M9 18h6M10 21h4M12 3a6 6 0 0 0-4 10.5c.7.7 1 1.5 1 2.5h6c0-1 .3-1.8 1-2.5A6 6 0 0 0 12 3Z"],
+  ["/alerts", "Alerts", "a", "M12 4a5 5 0 0 0-5 5c0 5-2 6-2 7h14c0-1-2-2-2-7a5 5 0 0 0-5-5ZM10 19h4"],
   ["/workers", "Workers", "w", "M4 5h16v6H4ZM4 13h16v6H4ZM8 8h.01M8 16h.01"],
   ["/dead-letters", "Dead letters", "d", "M3 6h18v12H3ZM3 7l9 6 9-6"],
 ];
@@ -37,13 +39,15 @@ const PAGES = [
   [/^\/models\/([^/]+)$/, ({ id }) => html`<${Subject} key=${id} kind="model" id=${id} />`, "Model"],
   [/^\/compare$/, Compare, "Compare"],
   [/^\/insights$/, Insights, "Insights"],
+  [/^\/alerts$/, Alerts, "Alerts"],
+  [/^\/alerts\/([^/]+)$/, ({ id }) => html`<${Alert} key=${id} id=${id} />`, "Alert"],
   [/^\/workers$/, Workers, "Workers"],
   [/^\/dead-letters$/, Dead, "Dead letters"],
   [/^\/login$/, Login, "Log in"],
 ];
 
 const KEYS = [
-  ["g then o e t m c i w d", "Go to overview, evaluations, tools, models, compare, insights, workers, dead letters"],
+  ["g then o e t m c i a w d", "Go to overview, evaluations, tools, models, compare, insights, alerts, workers, dead letters"],
   ["/", "Search"],
   ["j k", "Next and previous row"],
   ["Enter", "Open the row"],

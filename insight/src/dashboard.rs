@@ -39,7 +39,7 @@ static ASSETS: LazyLock<Vec<Asset>> = assets! {
     STYLE => "style.css" "charts.css" "vendor/uplot.css";
     SCRIPT => "app.js" "api.js" "router.js" "format.js" "parts.js" "chart.js" "timeline.js" "effects.js" "replay.js"
         "pages/overview.js" "pages/evaluations.js" "pages/evaluation.js" "pages/subjects.js" "pages/subject.js"
-        "pages/compare.js" "pages/workers.js" "pages/dead.js" "pages/insights.js" "pages/login.js"
+        "pages/compare.js" "pages/workers.js" "pages/dead.js" "pages/insights.js" "pages/alerts.js" "pages/login.js"
         "vendor/uplot.js" "vendor/preact-htm.js";
     TEXT => "vendor/LICENSES.txt";
 };

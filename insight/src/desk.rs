@@ -3,12 +3,14 @@
 //! By the client library, so that the same checks hold and the same is lost: nothing.
 
 use crate::problem::Problem;
+use crate::watch::sighting::LABEL;
 use evalfleet::client::{self, Client};
 use evalfleet::dead::{self, Office, Order, Outcome};
 use evalfleet::replay::refusal::{self, Refusal};
 use evalfleet_proto::Timestamp;
+use evalfleet_proto::alert::{Alert, Said};
 use evalfleet_proto::evaluation::{Evaluation, Verdict};
-use evalfleet_proto::ids::{BatchId, JobId};
+use evalfleet_proto::ids::{AlertId, BatchId, JobId};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission::Submission;
@@ -63,11 +65,33 @@ impl Desk {
     /// # Errors
     /// When that cannot be, or its image is gone.
     pub async fn replay(&self, original: &Evaluation, kept: &[u8]) -> Result<JobId, Problem> {
+        let job = self.again(original, kept)?;
+        self.client().await?.enqueue_job(&job).await.map_err(problem)
+    }
+
+    /// Submits a job that asks again for an alert what `original` asked, as `kept` has it, under the id that it is told.
+    ///
+    /// # Errors
+    /// As [`Desk::replay`].
+    pub async fn rerun(
+        &self,
+        original: &Evaluation,
+        kept: &[u8],
+        alert: AlertId,
+        id: JobId,
+    ) -> Result<(), Problem> {
+        let mut job = self.again(original, kept)?;
+        job.id = id;
+        job.labels.insert(LABEL.to_owned(), alert.to_string());
+        self.client().await?.enqueue_job(&job).await.map(drop).map_err(problem)
+    }
+
+    fn again(&self, original: &Evaluation, kept: &[u8]) -> Result<Job, Problem> {
         let refused = |refusal: Refusal| Problem::misfit(refusal.to_string());
         let kept = refusal::read(original, kept).map_err(refused)?;
         let job = refusal::again(original, &kept, Timestamp::now());
         refusal::present(original, &job, &self.settings.images_dir()).map_err(refused)?;
-        self.client().await?.enqueue_job(&job).await.map_err(problem)
+        Ok(job)
     }
 
     /// Calls a job off.
@@ -92,6 +116,22 @@ impl Desk {
     /// When it is none that can be given, the reason says nothing, or the word cannot be said.
     pub async fn amend(&self, id: JobId, to: Verdict, reason: &str) -> Result<(), Problem> {
         self.client().await?.amend(id, to, reason).await.map_err(problem)
+    }
+
+    /// Tells the recorder how an alert stands.
+    ///
+    /// # Errors
+    /// When the word cannot be said.
+    pub async fn tell_of(&self, alert: &Alert) -> Result<(), Problem> {
+        self.client().await?.tell_of(alert).await.map_err(problem)
+    }
+
+    /// Says whether an alert was right.
+    ///
+    /// # Errors
+    /// When the reason says nothing, or the word cannot be said.
+    pub async fn judge(&self, alert: AlertId, said: Said, reason: &str) -> Result<(), Problem> {
+        self.client().await?.judge(alert, said, reason).await.map_err(problem)
     }
 
     /// Does with dead letters what `order` says.

@@ -7,7 +7,7 @@ use evalfleet_datomic::guard;
 use evalfleet_datomic::{Answer, Bounds, Client, Entity, Error, Log, Point, Status as Health, View};
 use evalfleet_proto::ids::Sha256;
 use evalfleet_recorder::believed;
-use evalfleet_service::blobs::Blobs;
+use evalfleet_service::blobs::{self, Blobs};
 use serde_json::{Value as Json, json as object};
 
 /// The most jobs that repeat one and the same.
@@ -27,6 +27,18 @@ pub struct Found<T> {
     pub what: T,
     /// The newest transaction when it was answered.
     pub basis_t: u64,
+}
+
+/// Why a content is not to be had: it is gone, and `gone` says what that makes of it, or its store does not answer now.
+fn unread(error: &blobs::Error, gone: fn(String) -> Problem) -> Problem {
+    match error {
+        blobs::Error::Missing(_) | blobs::Error::Damaged { .. } => gone(error.to_string()),
+        blobs::Error::NoBucket { .. }
+        | blobs::Error::Denied { .. }
+        | blobs::Error::NoCredentials { .. }
+        | blobs::Error::Settings { .. }
+        | blobs::Error::Store { .. } => Problem::unavailable(error.to_string()),
+    }
 }
 
 fn moment(point: Point) -> String {
@@ -136,7 +148,7 @@ impl History {
     /// When it is not there, or is no JSON.
     pub async fn document(&self, key: &str) -> Result<Json, Problem> {
         let key: Sha256 = key.parse().map_err(|error| Problem::damaged(format!("{error}")))?;
-        let bytes = self.blobs.get(key).await.map_err(|error| Problem::damaged(error.to_string()))?;
+        let bytes = self.blobs.get(key).await.map_err(|error| unread(&error, Problem::damaged))?;
         serde_json::from_slice(&bytes)
             .map_err(|error| Problem::damaged(format!("the document {key} is no JSON: {error}")))
     }
@@ -146,7 +158,7 @@ impl History {
     /// # Errors
     /// When there is none.
     pub async fn blob(&self, key: Sha256) -> Result<Vec<u8>, Problem> {
-        self.blobs.get(key).await.map_err(|error| Problem::not_found(error.to_string()))
+        self.blobs.get(key).await.map_err(|error| unread(&error, Problem::not_found))
     }
 
     /// A question that a person wrote: only what the grammar lists is asked.

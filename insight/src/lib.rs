@@ -10,7 +10,8 @@
 //! [`projection`] keeps what lists and rates need in memory, as of every transaction; [`view`] makes answers
 //! of it (pure); [`dead`] keeps the dead letters likewise; [`api`] is the routes, with their OpenAPI document; [`history`] asks the store itself, for
 //! what the projection has not; [`live`] and [`fleet`] tell what happens now; [`access`] says who may ask;
-//! [`dashboard`] holds the pages. Errors are [`problem`] documents. It changes nothing in the history.
+//! [`dashboard`] holds the pages. Errors are [`problem`] documents. It changes nothing in the history: what [`watch`] finds
+//! to have become worse, the recorder is told.
 
 pub mod dead;
 pub mod desk;
@@ -21,6 +22,8 @@ pub mod problem;
 
 pub mod projection;
 pub mod view;
+
+pub mod watch;
 
 pub mod fleet;
 pub mod live;

@@ -12,6 +12,9 @@ use evalfleet_insight::history::History;
 use evalfleet_insight::live::Live;
 use evalfleet_insight::projection::follow::Projection;
 use evalfleet_insight::server::serve;
+use evalfleet_insight::watch::channels::Channels;
+use evalfleet_insight::watch::rerun::Kept;
+use evalfleet_insight::watch::task::watch;
 use evalfleet_proto::status::Exit;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
@@ -66,9 +69,20 @@ async fn serve_api(settings: Settings) -> anyhow::Result<Exit> {
         Desk::new(&settings),
         stop.clone(),
     );
+    let alerts = &settings.insight.alerts;
+    let channels = Channels::new(alerts)?;
+    let app = Arc::new(app);
     ready::announce(&settings)?;
     tracing::info!(version = VERSION, address = %address, "serving at http://{address}");
-    serve(listener, Arc::new(app), client, access, stop).await?;
+    let place = settings.state_dir();
+    let rerun = Kept::new(&app);
+    let watched = async {
+        if alerts.watch {
+            Box::pin(watch(&app, alerts, &place, (&rerun, &channels), &stop)).await;
+        }
+    };
+    let (served, ()) = tokio::join!(serve(listener, app.clone(), client, access, stop.clone()), watched);
+    served?;
     tracing::info!("stopped");
     Ok(Exit::Passed)
 }

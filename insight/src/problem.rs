@@ -25,6 +25,11 @@ impl Problem {
         Self { title, status: status.as_u16(), detail: detail.into(), exit: exit.code() }
     }
 
+    /// Whether the same may succeed later.
+    pub fn is_passing(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()
+    }
+
     /// The request is at fault.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad request", Exit::Usage, detail)

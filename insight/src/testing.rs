@@ -24,6 +24,10 @@ pub(crate) struct Job<'a> {
     pub(crate) at: u64,
     /// Milliseconds on the clock.
     pub(crate) wall: u64,
+    /// `passed` or `failed` where empty.
+    pub(crate) status: &'a str,
+    /// The place of the one that it repeats, from 1.
+    pub(crate) replay_of: u64,
 }
 
 impl Default for Job<'_> {
@@ -42,6 +46,8 @@ impl Default for Job<'_> {
             error: "",
             at: 0,
             wall: 0,
+            status: "",
+            replay_of: 0,
         }
     }
 }
@@ -70,7 +76,15 @@ fn datoms(job: &Job<'_>, entity: i64, time: Timestamp) -> Vec<Datom> {
     put(entity, "evaluation/id", job.id.into());
     put(entity, "evaluation/kind", Value::keyword(job.kind));
     put(entity, "evaluation/timestamp", time.into());
-    put(entity, "evaluation/status", Value::keyword(if job.cause.is_some() { "failed" } else { "passed" }));
+    let status = match (job.status, job.cause) {
+        ("", Some(_)) => "failed",
+        ("", None) => "passed",
+        (status, _) => status,
+    };
+    put(entity, "evaluation/status", Value::keyword(status));
+    if job.replay_of > 0 {
+        put(entity, "evaluation/replay-of", ((job.replay_of as i64 - 1) * 100 + 1000).into());
+    }
     put(entity, "evaluation/wall-us", (job.wall as i64 * 1000).into());
     if let Some(cause) = job.cause {
         put(entity, "evaluation/cause", Value::keyword(cause));

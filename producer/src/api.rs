@@ -1,8 +1,9 @@
 //! The REST API, as a client sees it: what was recorded, and questions on the history.
 
+use evalfleet_proto::alert::Said;
 use evalfleet_proto::dead::{Card, Filter};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::{JobId, Sha256};
+use evalfleet_proto::ids::{AlertId, JobId, Sha256};
 use evalfleet_proto::status::Exit;
 use evalfleet_service::settings;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -81,6 +82,22 @@ pub struct Rows {
     /// Whether a bound cut it.
     #[serde(default)]
     pub truncated: bool,
+}
+
+/// Which alerts.
+#[derive(Debug, Clone, Serialize)]
+pub struct AlertsAsked {
+    /// Their state, or `any`; those that people were told of when missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// What they are about, as `attribute=value`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// As of when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
+    /// How many, 1 to 1000.
+    pub limit: u16,
 }
 
 /// What a comparison comes to, with the whole document beside.
@@ -202,6 +219,36 @@ impl Api {
         .await
     }
 
+    /// Alerts, and how often they were right.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn alerts(&self, asked: &AlertsAsked) -> Result<Value, Error> {
+        self.ask(self.request(Method::GET, "/v1/alerts").query(asked)).await
+    }
+
+    /// One alert, as of a moment.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is not recorded (yet, or as of that moment).
+    pub async fn alert(&self, id: AlertId, as_of: Option<&str>) -> Result<Value, Error> {
+        let request = self.request(Method::GET, &format!("/v1/alerts/{id}"));
+        self.ask(match as_of {
+            Some(moment) => request.query(&[("as_of", moment)]),
+            None => request,
+        })
+        .await
+    }
+
+    /// Says whether an alert was right.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when people were not told of it, or the reason says nothing.
+    pub async fn judge(&self, id: AlertId, said: Said, reason: &str) -> Result<(), Error> {
+        let word = serde_json::json!({ "judgement": said.as_str(), "reason": reason });
+        self.done(self.request(Method::POST, &format!("/v1/alerts/{id}/judge")).json(&word)).await
+    }
+
     /// Two sets of evaluations against each other, as of a moment.
     ///
     /// # Errors
@@ -290,6 +337,11 @@ impl Api {
         let body = self.answer(request).await?;
         serde_json::from_slice(&body)
             .map_err(|error| Error::Failed(format!("the API's answer does not decode: {error}")))
+    }
+
+    /// The same where the answer says nothing but that it is done.
+    async fn done(&self, request: RequestBuilder) -> Result<(), Error> {
+        self.answer(request).await.map(drop)
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Vec<u8>, Error> {

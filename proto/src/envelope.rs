@@ -21,6 +21,10 @@ pub enum MessageType {
     Handled,
     /// A [`crate::amendment::Amendment`].
     Amendment,
+    /// A [`crate::alert::Alert`].
+    Alert,
+    /// A [`crate::alert::Judgement`].
+    Judgement,
     /// A [`crate::control::Control`].
     Control,
     /// A [`crate::control::Event`].
@@ -36,6 +40,8 @@ impl MessageType {
             Self::Dead => "dead",
             Self::Handled => "handled",
             Self::Amendment => "amendment",
+            Self::Alert => "alert",
+            Self::Judgement => "judgement",
             Self::Control => "control",
             Self::Event => "event",
         }
@@ -43,9 +49,18 @@ impl MessageType {
 
     /// Reads the `type` property.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Job, Self::Result, Self::Dead, Self::Handled, Self::Amendment, Self::Control, Self::Event]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        let all = [
+            Self::Job,
+            Self::Result,
+            Self::Dead,
+            Self::Handled,
+            Self::Amendment,
+            Self::Alert,
+            Self::Judgement,
+            Self::Control,
+            Self::Event,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 

@@ -102,6 +102,50 @@ impl From<JobId> for String {
     }
 }
 
+/// Names one alert: a UUIDv7 out of the first evaluation that speaks for it, so that whoever finds the same again gives
+/// it the same name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
+pub struct AlertId(JobId);
+
+impl AlertId {
+    /// The alert about `subject` of this kind that begins with the evaluation `first`.
+    pub fn of(first: JobId, kind: &str, subject: &str) -> Self {
+        Self(first.derived(&format!("alert/{kind}/{subject}"), 0))
+    }
+
+    /// The name of messages about it.
+    pub fn message(self) -> JobId {
+        self.0
+    }
+
+    /// The job that runs `evaluation` again for it, the `nth` time: asked for twice it is one job.
+    pub fn rerun(self, evaluation: JobId, nth: u32) -> JobId {
+        evaluation.derived(&format!("alert/{}", self.0), nth)
+    }
+}
+
+impl fmt::Display for AlertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for AlertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for AlertId {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let id = text.parse().map_err(|_| ParseError::new(text, "an alert's id (a UUID of version 7)"))?;
+        Ok(Self(id))
+    }
+}
+
 /// Defines a newtype over a text of 1 to `$max` characters out of letters, digits and `$extra`.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $max:literal, $extra:literal, $expected:literal) => {

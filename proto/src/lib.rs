@@ -19,6 +19,7 @@ pub mod effect;
 pub mod evaluation;
 pub mod status;
 
+pub mod alert;
 pub mod amendment;
 pub mod control;
 pub mod dead;

@@ -26,7 +26,8 @@ pub const DEAD_QUEUE: &str = "eval.dead";
 /// The queue of the same letters, and of what is done with them, out of which they are recorded: to
 /// record one takes it from here and leaves it among the dead.
 pub const DEAD_RECORD_QUEUE: &str = "eval.dead.recorder";
-/// The key under which it is told, on [`DEAD`], what people did: with a dead letter, or with a verdict.
+/// The key under which it is told, on [`DEAD`], what people did with a dead letter or with a verdict, and what there is
+/// to say of alerts.
 pub const HANDLED_KEY: &str = "handled";
 /// The queue that recorders read.
 pub const RESULTS_QUEUE: &str = "eval.results.recorder";

@@ -5,12 +5,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+use evalfleet_proto::alert::{
+    Alert, Cost, Culprit, Judged, Judgement, Kind, Level, Means, Rerun, Said, Severity, State,
+};
 use evalfleet_proto::control::{Control, Event};
 use evalfleet_proto::dead::{DeadLetter, Did, Handled, Reason};
 use evalfleet_proto::effect::{Change, Effect, ObjectType};
 use evalfleet_proto::evaluation::*;
 use evalfleet_proto::guest::{Exited, FromGuest, Hello, Run, ToGuest};
-use evalfleet_proto::ids::{JobId, Sha256};
+use evalfleet_proto::ids::{AlertId, JobId, Sha256};
 use evalfleet_proto::job::*;
 use evalfleet_proto::kept::KeptJob;
 use evalfleet_proto::network::{Contact, Protocol};
@@ -152,6 +155,47 @@ fn evaluation_with_network() -> Evaluation {
     Evaluation { network: vec![refused, asked], network_omitted: 7, ..evaluation() }
 }
 
+fn alert() -> Alert {
+    let id: JobId = ID.parse().unwrap();
+    Alert {
+        schema: 1,
+        id: AlertId::of(id, "failing", "tool=word_count"),
+        revision: 2,
+        kind: Kind::Failing,
+        severity: Severity::Critical,
+        subject: "tool=word_count".into(),
+        cases: vec!["s/c2".into()],
+        state: State::Raised,
+        message: "it fails".into(),
+        since: time(1_700_000_000),
+        suspected: time(1_700_000_010),
+        confirmed: Some(time(1_700_000_020)),
+        confirmed_by: Some(Means::Reruns),
+        closed: None,
+        dismissed: None,
+        before: Level { passed: 24, tries: 24, wall_ms: None },
+        after: Level { passed: 0, tries: 3, wall_ms: None },
+        accelerator: None,
+        evaluations: vec![id],
+        suspect: Some("w1".to_owned()),
+        reruns: vec![Rerun {
+            id: id.derived("again", 1),
+            of: id,
+            before: false,
+            worker: Some("w2".into()),
+            outcome: Some(evalfleet_proto::alert::Outcome::Bad),
+        }],
+        culprit: Some(Culprit { attribute: "version".into(), value: "b".into(), before: "a".into() }),
+        cost: Cost { reruns: 1, worker: Duration::from_micros(812_500) },
+        judgement: Some(Judged {
+            said: Said::Right,
+            reason: "it was".into(),
+            by: "me@here".into(),
+            at: time(1_700_000_030),
+        }),
+    }
+}
+
 /// Holds `value` against the bytes that version 1 wrote for it.
 fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     let path = format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
@@ -210,6 +254,18 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
         let (letter, by, at) = (ID.to_owned(), "me@here".to_owned(), time(1_700_000_005));
         golden(name, &Handled { schema: 1, letter, did, by, at });
     }
+    golden("alert", &alert());
+    golden(
+        "judgement",
+        &Judgement {
+            schema: 1,
+            alert: alert().id,
+            said: Said::Wrong,
+            reason: "the disk was full".into(),
+            by: "me@here".into(),
+            at: time(1_700_000_031),
+        },
+    );
     golden("control-cancel", &Control::Cancel { job: ID.parse().unwrap(), reason: None });
     let reason = Some("a newer revision".to_owned());
     golden("control-cancel-reason", &Control::Cancel { job: ID.parse().unwrap(), reason: reason.clone() });

@@ -5,6 +5,7 @@
 //! identity derived from the job's, so that recording the same result again adds nothing. What is absent is not
 //! written.
 
+pub mod alert;
 pub mod amended;
 pub mod dead;
 

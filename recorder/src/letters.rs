@@ -1,17 +1,18 @@
 //! What is recorded of the dead letters: the letters themselves, and what was done with them; and with them what people
-//! say of verdicts.
+//! say of verdicts, and what there is to say of alerts.
 //!
 //! They come in a queue of their own, out of the same exchange as those in `eval.dead`: recording one
 //! takes it from here and leaves it there, to be replayed.
 
 use evalfleet_broker::Delivery;
+use evalfleet_proto::alert::{Alert, Judgement, Said};
 use evalfleet_proto::amendment::Amendment;
 use evalfleet_proto::dead::{Did, Handled, Letter};
 use evalfleet_proto::envelope::MessageType;
 use evalfleet_proto::ids::Sha256;
 use evalfleet_proto::wire;
 
-/// Something to be recorded about the dead letters, or about a verdict.
+/// Something to be recorded about the dead letters, about a verdict, or about an alert.
 #[derive(Debug)]
 pub struct Noted {
     /// What names the message: whoever sends it again is told so.
@@ -29,6 +30,10 @@ pub enum What {
     Handled(Handled),
     /// A verdict that is to be another one.
     Amended(Amendment),
+    /// How an alert stands.
+    Alert(Box<Alert>),
+    /// What a person says of one.
+    Judged(Judgement),
 }
 
 impl Noted {
@@ -47,6 +52,16 @@ impl Noted {
             }
         } else if kind == Some(MessageType::Amendment) {
             What::Amended(wire::decode(&delivery.body).map_err(|error| error.to_string())?)
+        } else if kind == Some(MessageType::Alert) {
+            What::Alert(wire::decode(&delivery.body).map_err(|error| error.to_string())?)
+        } else if kind == Some(MessageType::Judgement) {
+            match wire::decode::<Judgement>(&delivery.body) {
+                Ok(Judgement { said: Said::Unknown, .. }) => {
+                    return Err("a newer version said that".to_owned());
+                }
+                Ok(judgement) => What::Judged(judgement),
+                Err(error) => return Err(error.to_string()),
+            }
         } else {
             What::Letter(Box::new(Letter::read(delivery.envelope.as_ref(), &delivery.key, &delivery.body)))
         };

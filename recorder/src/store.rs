@@ -7,6 +7,7 @@ use crate::letters::{Noted, What};
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::{Answer, Batch, Error as Refusal, Transacted, View};
 use evalfleet_proto::Timestamp;
+use evalfleet_proto::alert::Alert;
 use evalfleet_proto::amendment::Amendment;
 use evalfleet_proto::dead::Letter;
 use evalfleet_proto::evaluation::{Evaluation, Verdict};
@@ -130,7 +131,8 @@ impl Store {
         Ok(self.client.transact(&Batch { id: batch_id(evaluations), tx_data, tx_instant: None }).await?)
     }
 
-    /// Records dead letters, and what was done with some, in one transaction.
+    /// Records dead letters, what was done with some, amended verdicts and alerts, in one transaction. Two changes of one
+    /// alert are refused together and recorded one after the other.
     ///
     /// # Errors
     /// As [`Store::record`].
@@ -151,6 +153,8 @@ impl Store {
                     tx_data.extend(facts);
                     batches.extend(batch);
                 }
+                What::Alert(alert) => tx_data.push(self.alert(alert).await?),
+                What::Judged(judgement) => tx_data.extend(facts::alert::judged(judgement)),
             }
         }
         let parts: Vec<Sha256> = noted.iter().map(|noted| noted.message).collect();
@@ -208,6 +212,18 @@ impl Store {
         let batch = self.ask(query, &[id]).await?;
         let batch = batch.first().and_then(|row| row.as_vector()?.first()?.as_str()?.parse().ok());
         Ok((facts::amended::facts(amendment, &held), batch))
+    }
+
+    /// The facts of an alert, unless the history has a later change of it already.
+    async fn alert(&self, alert: &Alert) -> Result<Value, Error> {
+        let query = "[:find ?revision :in $ ?id :where [?a :alert/id ?id] [?a :alert/revision ?revision]]";
+        let rows = self.ask(query, &[Value::Str(alert.id.to_string())]).await?;
+        let known = rows.first().and_then(|row| row.as_vector()?.first()?.as_int());
+        if known.is_some_and(|known| known >= i64::from(alert.revision)) {
+            return Ok(facts::alert::known(alert.id));
+        }
+        let document = self.blobs.put(serde_json::to_vec(alert)?).await?;
+        Ok(facts::alert::alert(alert, document))
     }
 
     /// The jobs among `evaluations` that have a result already, and the transaction as of which.

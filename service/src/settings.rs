@@ -4,10 +4,12 @@
 //!
 //! [`Settings::from_layers`] is pure; [`Settings::load`] gathers its layers from the machine.
 
+pub mod alerts;
 pub mod blobs;
 pub mod network;
 
 use crate::permit::Permit;
+pub use alerts::Alerts;
 use evalfleet_proto::ids::{ImageRef, Lane};
 use evalfleet_proto::units::{self, ByteSize};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -76,6 +78,8 @@ pub struct Settings {
     pub recorder: Recorder,
     /// Those who read it out.
     pub api: Api,
+    /// What is made of it.
+    pub insight: Insight,
 }
 
 /// `[state]`
@@ -295,6 +299,14 @@ pub struct Api {
     pub evaluations_max: usize,
 }
 
+/// `[insight]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Insight {
+    /// What became worse, confirmed and told.
+    pub alerts: Alerts,
+}
+
 /// What the settings are made from, the last winning.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
@@ -355,6 +367,7 @@ impl Settings {
             .with_list_parse_key("worker.lanes")
             .with_list_parse_key("worker.network_allow")
             .with_list_parse_key("worker.secret_env")
+            .with_list_parse_key("insight.alerts.email_to")
             .try_parsing(true)
             .source(Some(variables.collect()));
         let settings: Self = builder.add_source(environment).build()?.try_deserialize()?;
@@ -385,6 +398,7 @@ impl Settings {
         if self.api.rate == 0 {
             wrong.push("api.rate must be 1 or more".to_owned());
         }
+        wrong.extend(self.insight.alerts.wrong());
         if self.datomic.backups_max == 0 {
             wrong.push("datomic.backups_max must be 1 or more".to_owned());
         }

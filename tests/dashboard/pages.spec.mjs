@@ -197,6 +197,23 @@ test("workers and dead letters", async ({ page, stage }) => {
   await expect(page.getByRole("region", { name: "Dead letter" })).toContainText("attempts spent");
 });
 
+test("an alert is listed, shown with what confirmed it, and judged with a reason only", async ({ page, stage }) => {
+  await open(page, stage, "/alerts");
+  await expect(rows(page, "Alerts")).toHaveCount(1);
+  await expect(rows(page, "Alerts").first()).toContainText("tool=edit_file");
+  await page.getByRole("radio", { name: "Dismissed" }).click();
+  await expect(page).toHaveURL(/state=dismissed/);
+  await expect(page.getByText("None is in this state.")).toBeVisible();
+  await open(page, stage, `/alerts/${stage.jobs.alert}`);
+  await expect(rows(page, "Run again")).toHaveCount(3);
+  await expect(page.getByText("New when it began")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Wrong" })).toBeDisabled();
+  await page.getByLabel("Reason").fill("the fixture was changed");
+  // The stage has no broker.
+  await page.getByRole("button", { name: "Wrong" }).click();
+  await expect(page.getByRole("alert")).toContainText("RabbitMQ");
+});
+
 test("every page is shown as of any moment", async ({ page, stage }) => {
   await open(page, stage, "/evaluations");
   const count = page.getByRole("status").filter({ hasText: /evaluations?$/ });
@@ -249,12 +266,12 @@ test("an API that is gone is an error that says what helps", async ({ page, stag
   await expect(page.getByRole("alert")).toContainText("the gateway does not answer");
 });
 
-const PAGES = ["/", "/evaluations", "/tools", "/tools/edit_file", "/models", "/compare?base=run:nightly-old&head=run:nightly-new", "/insights", "/workers", "/dead-letters"];
+const PAGES = ["/", "/evaluations", "/tools", "/tools/edit_file", "/models", "/compare?base=run:nightly-old&head=run:nightly-new", "/insights", "/alerts", "/workers", "/dead-letters"];
 
 for (const scheme of ["light", "dark"]) {
   test(`no page fails WCAG AA in ${scheme}`, async ({ page, stage }) => {
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
-    for (const to of [...PAGES, `/evaluations/${stage.jobs.rich}`, `/evaluations/${stage.jobs.batches[0]}`]) {
+    for (const to of [...PAGES, `/alerts/${stage.jobs.alert}`, `/evaluations/${stage.jobs.rich}`, `/evaluations/${stage.jobs.batches[0]}`]) {
       await open(page, stage, to);
       await expect(page.locator(".stale")).toHaveCount(0);
       const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]).analyze();

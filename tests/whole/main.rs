@@ -4,6 +4,7 @@
 //! `--ignored` runs the long ones.
 
 mod agent;
+mod alerts;
 mod api;
 mod backup;
 mod broker;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         overtime::ALONE,
         pressure::ALONE,
         s3::ALONE,
+        alerts::ALONE,
     ];
     trials.extend(own.into_iter().flatten().map(alone));
     let groups =

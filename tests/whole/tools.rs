@@ -138,7 +138,7 @@ fn a_folder_that_is_no_tools_is_named(machine: &Machine) {
     machine.evalfleet(&["tool", "eval", &dir.path().display().to_string()]).expect(4).says(&["description"]);
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");

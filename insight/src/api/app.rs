@@ -9,8 +9,11 @@ use crate::problem::Problem;
 use crate::projection::follow::Projection;
 use crate::projection::{At, TooEarly, World};
 use crate::view::insights::{Insights, insights};
+use evalfleet::replay::refusal::{self, Refusal};
 use evalfleet_datomic::Point;
 use evalfleet_proto::Timestamp;
+use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_proto::ids::JobId;
 use std::collections::VecDeque;
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -91,6 +94,22 @@ impl App {
         let world = self.projection.read();
         let moment = resolve(&world, moment)?;
         Ok(at(&world, moment))
+    }
+
+    /// An evaluation of one job, and what was kept of that job.
+    ///
+    /// # Errors
+    /// When there is none, its job is not to be had, or the store does not answer.
+    pub async fn kept(&self, id: JobId) -> Result<(Evaluation, Vec<u8>), Problem> {
+        let refused = |refusal: Refusal| Problem::misfit(refusal.to_string());
+        let document = self.history.evaluation(&id.to_string(), None).await?.what;
+        let original: Evaluation =
+            serde_json::from_value(document).map_err(|_| Problem::misfit(format!("{id} is of no job")))?;
+        let key = refusal::key(&original).map_err(refused)?;
+        let kept = self.history.blob(key).await.map_err(|problem| {
+            if problem.is_passing() { problem } else { refused(Refusal::Lost { id, why: problem.detail }) }
+        })?;
+        Ok((original, kept))
     }
 
     /// What stands out at a moment.

@@ -9,8 +9,6 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use evalfleet::replay::refusal::{self, Refusal};
-use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::{BatchId, JobId};
 use evalfleet_proto::submission::Submission;
 use serde::{Deserialize, Serialize};
@@ -85,13 +83,7 @@ fn accepted(ids: &[JobId]) -> Response {
     responses((status = 202, body = Submitted), Problems))]
 pub(super) async fn replay(State(app): Shared, Path(id): Path<String>) -> Result<Response, Problem> {
     let id: JobId = id.parse().map_err(|error| Problem::bad_request(format!("{error}")))?;
-    let document = app.history.evaluation(&id.to_string(), None).await?.what;
-    let original: Evaluation =
-        serde_json::from_value(document).map_err(|_| Problem::misfit(format!("{id} is of no job")))?;
-    let refused = |refusal: Refusal| Problem::misfit(refusal.to_string());
-    let key = refusal::key(&original).map_err(refused)?;
-    let kept =
-        app.history.blob(key).await.map_err(|problem| refused(Refusal::Lost { id, why: problem.detail }))?;
+    let (original, kept) = app.kept(id).await?;
     Ok(accepted(&[app.desk.replay(&original, &kept).await?]))
 }
 

@@ -4,6 +4,7 @@
 pub mod app;
 pub mod ask;
 
+mod alerts;
 mod calls;
 mod compare;
 mod dead;
@@ -93,6 +94,8 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(dead::letters))
         .routes(routes!(dead::search))
         .routes(routes!(dead::letter))
+        .routes(routes!(alerts::alerts))
+        .routes(routes!(alerts::alert))
         .routes(routes!(insights::insights))
         .routes(routes!(query::query))
         .routes(routes!(events::events))
@@ -112,6 +115,7 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(handle::replay))
         .routes(routes!(handle::drop_letters))
         .routes(routes!(handle::amend))
+        .routes(routes!(alerts::judge))
         .routes(routes!(projection::rebuild))
         .route_layer(from_fn(access::operators));
     let open = OpenApiRouter::new()

@@ -79,6 +79,7 @@ impl World {
                 wrote = true;
             }
         }
+        wrote |= self.alerts.learn(transaction);
         // What installs a schema is no moment of the history.
         if wrote {
             self.commit(transaction.t, transaction.tx_instant);

@@ -7,14 +7,15 @@
 //! ```
 //!
 //! [`fold`] turns a transaction's datoms into new versions of rows; [`world`] keeps the versions, so that a
-//! row can be seen as of every transaction; [`summary`] counts them by hour. All three are pure; [`follow`]
-//! is the one that does I/O.
+//! row can be seen as of every transaction; [`summary`] counts them by hour; [`alerts`] are kept beside them.
+//! All of these are pure; [`follow`] is the one that does I/O.
 //!
 //! **Bounds.** At most `api.evaluations_max` versions of rows are kept. Beyond that the oldest recorded go:
 //! lists and rates count from the oldest kept on, `/v1/projection` says from which transaction that is, and
 //! a moment before it is refused (`POST /v1/query` has no such bound). Summaries of other moments than now
 //! are kept for the last few asked.
 
+pub mod alerts;
 pub mod follow;
 pub mod row;
 pub mod summary;

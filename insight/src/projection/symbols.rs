@@ -39,6 +39,11 @@ impl Symbols {
         self.index.get(text).copied()
     }
 
+    /// The text of a symbol, shared.
+    pub fn shared(&self, symbol: Symbol) -> Arc<str> {
+        self.texts.get(symbol.0 as usize).cloned().unwrap_or_else(|| Arc::from(""))
+    }
+
     /// The text of a symbol.
     pub fn text(&self, symbol: Symbol) -> &str {
         self.texts.get(symbol.0 as usize).map_or("", |text| text)

@@ -1,5 +1,6 @@
 //! Every version of every row, and what they come to.
 
+use super::alerts::{Alerts, Card};
 use super::fold::Entity;
 use super::index::{Field, Index, Order};
 use super::letters::Letters;
@@ -22,6 +23,8 @@ pub(super) struct Version {
     pub(super) until: u64,
     /// The number of the one before.
     replaced: Option<u64>,
+    /// Whether the evaluation was recorded with it, and not only changed.
+    first: bool,
 }
 
 impl Version {
@@ -61,6 +64,7 @@ pub struct World {
     index: Index,
     current: HashMap<Arc<str>, u64>,
     pub(super) letters: Letters,
+    pub(super) alerts: Alerts,
     pub(super) hosts: HashMap<Symbol, Symbol>,
     /// Transactions and their times, in order.
     clock: Vec<(u64, i64)>,
@@ -84,6 +88,7 @@ impl World {
             index: Index::default(),
             current: HashMap::new(),
             letters: Letters::default(),
+            alerts: Alerts::default(),
             hosts: HashMap::new(),
             clock: Vec::new(),
             recorded: BTreeMap::new(),
@@ -229,6 +234,11 @@ impl World {
         self.having(Field::ReplayOf, of, at).next_back().map(|(_, row)| row)
     }
 
+    /// The alerts as they stood at a moment, the newest suspicion first.
+    pub fn alerts(&self, at: At) -> Vec<Arc<Card>> {
+        self.alerts.at(at.t)
+    }
+
     /// The host of a worker.
     pub fn host(&self, worker: Symbol) -> Option<&str> {
         self.hosts.get(&worker).map(|host| self.symbols.text(*host))
@@ -265,7 +275,13 @@ impl World {
             let number = frozen.versions.len() as u64;
             frozen.index.add(number, row);
             let row = Arc::new(row.clone());
-            frozen.versions.push_back(Version { row, since: 0, until: u64::MAX, replaced: None });
+            frozen.versions.push_back(Version {
+                row,
+                since: 0,
+                until: u64::MAX,
+                replaced: None,
+                first: true,
+            });
         }
         frozen
     }
@@ -274,6 +290,13 @@ impl World {
     pub fn after(&self, t: u64) -> impl Iterator<Item = &Row> {
         let newer = self.versions.iter().rev().take_while(move |version| version.since > t);
         newer.filter(|version| version.until == u64::MAX && version.row.kind.is_some()).map(|v| &*v.row)
+    }
+
+    /// What was recorded after transaction `t`, oldest first and as it was reported: an evaluation that is amended, or
+    /// summed up otherwise, is not recorded again.
+    pub fn recorded_after(&self, t: u64) -> impl DoubleEndedIterator<Item = &Row> {
+        let begin = self.versions.partition_point(|version| version.since <= t);
+        self.versions.range(begin..).filter(|version| version.first).map(|version| &*version.row)
     }
 
     fn alive(&self, number: u64, at: At) -> Option<&Row> {
@@ -292,6 +315,10 @@ impl World {
 
     /// Puts a version in the place of another, or beside all.
     pub(super) fn put(&mut self, t: u64, row: Row, replaced: Option<u64>) -> u64 {
+        // While it is only referred to, an evaluation has no kind.
+        let is_known = |number| self.version(number).is_none_or(|old| old.row.kind.is_some());
+        let known = replaced.is_some_and(is_known);
+        let first = row.kind.is_some() && !known;
         if let Some(number) = replaced {
             self.retire(number, t);
         }
@@ -301,7 +328,7 @@ impl World {
         *self.recorded.entry(t).or_default() += u64::from(row.kind.is_some());
         self.index.add(number, &row);
         self.current.insert(row.id.clone(), number);
-        self.versions.push_back(Version { row, since: t, until: u64::MAX, replaced });
+        self.versions.push_back(Version { row, since: t, until: u64::MAX, replaced, first });
         number
     }
 

@@ -3,6 +3,7 @@
 //! Every document names the transaction that it stands on (`basis_t`). Times are RFC 3339, durations in
 //! milliseconds, sizes in bytes; a rate is a number from 0 to 1 with its Wilson bounds at 95 %.
 
+pub mod alerts;
 pub mod calls;
 pub mod compare;
 pub mod context;

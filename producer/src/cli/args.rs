@@ -1,5 +1,6 @@
 //! The commands. Those that take more than a little have their arguments in a module of their own.
 
+mod alerts;
 mod amend;
 mod backup;
 pub mod change;
@@ -12,6 +13,7 @@ mod replay;
 pub mod suite;
 mod tool;
 
+pub use alerts::{AlertsArgs, AlertsCommand};
 pub use amend::AmendArgs;
 pub use backup::BackupCommand;
 pub use dead::{DeadCommand, DeadListArgs, DeadReplayArgs, DeadWhich};
@@ -169,6 +171,12 @@ pub enum Command {
         #[arg(long, value_name = "TIME")]
         as_of: Option<String>,
     },
+    /// Show alerts: what became worse, confirmed before anyone was told; and say whether they were right.
+    #[command(
+        after_help = "Examples:\n  evalfleet alerts\n  evalfleet alerts --state any --as-of 2026-01-31 --json | jq '.alerts[].message'\n  \
+        evalfleet alerts show 0198c1c2-…\n  evalfleet alerts judge 0198c1c2-… wrong --reason 'the fixture was changed on purpose'"
+    )]
+    Alerts(AlertsArgs),
     /// For continuous integration.
     #[command(subcommand)]
     Ci(CiCommand),

@@ -5,6 +5,7 @@ pub mod args;
 pub mod failure;
 pub mod report;
 
+mod alerts;
 mod amend;
 mod backup;
 mod batch;
@@ -138,6 +139,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Query(args) => history::query(context, args).await,
         Command::Insights { as_of } => insight::insights(context, as_of.as_deref()).await,
         Command::Suite(command) => Box::pin(suite::suite(context, command)).await,
+        Command::Alerts(args) => alerts::alerts(context, args).await,
         Command::Ci(command) => insight::ci(context, command).await,
         Command::Serve { listen } => insight::serve(context, listen),
         Command::Dashboard => insight::dashboard(context),

@@ -68,7 +68,7 @@ pub enum Error {
         /// How long was waited for room.
         waited: Duration,
     },
-    /// The reason for calling a job off is too long, or that for amending a verdict says nothing.
+    /// The reason for calling a job off is too long, or that for a verdict or a judgement says nothing.
     #[error("the reason has {chars} characters, and may have 1 to {max}")]
     Reason {
         /// Its length.
@@ -84,10 +84,10 @@ pub enum Error {
         /// Why not.
         why: &'static str,
     },
-    /// The broker was lost while a job was being called off, or a verdict amended.
+    /// The broker was lost while a job was being called off, a verdict amended, or something said of an alert.
     #[error("RabbitMQ did not confirm within {} s what was said about {what}: it may or may not have heard. Say it again", .waited.as_secs())]
     Unsaid {
-        /// A job, a batch, or a verdict.
+        /// A job, a batch, a verdict, or an alert.
         what: String,
         /// How long was waited.
         waited: Duration,

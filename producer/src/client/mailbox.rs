@@ -336,6 +336,8 @@ impl Owner {
             | MessageType::Dead
             | MessageType::Handled
             | MessageType::Amendment
+            | MessageType::Alert
+            | MessageType::Judgement
             | MessageType::Control => {}
         }
         None

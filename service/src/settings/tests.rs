@@ -69,3 +69,19 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_machine() {
     assert_eq!(settings.qemu.cpus, 4);
     assert_eq!(settings.broker.retry_tiers(), [Duration::from_secs(1), Duration::from_secs(2)]);
 }
+
+#[test]
+fn an_alerts_channel_that_could_not_work_is_named() {
+    let error = with_file(
+        "[insight.alerts]\nwebhook = \"https://a.example/x\"\nsend_tries = 0\nemail_server = \"a.example\"\nreruns_max = 101\n",
+    );
+    let error = error.unwrap_err().to_string();
+    for part in ["webhook is", "send_tries", "email_server is", "go together", "reruns_max"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let settings = with_file(
+        "[insight.alerts]\nwebhook = \"http://127.0.0.1:9/x\"\nwatch = false\nemail_server = \"smtps://a.example\"\nemail_from = \"a@a.example\"\nemail_to = [\"b@a.example\"]\n",
+    );
+    let alerts = settings.unwrap().insight.alerts;
+    assert!(!alerts.watch && alerts.log && !alerts.stdout && alerts.mail_server().is_some());
+}

@@ -4,7 +4,9 @@
 //! the same, but for the day.
 
 use evalfleet_proto::Timestamp;
+use evalfleet_proto::alert::Alert;
 use evalfleet_proto::evaluation::Evaluation;
+use evalfleet_proto::ids::AlertId;
 use evalfleet_recorder::store::Store;
 use evalfleet_recorder::{facts, import};
 use evalfleet_service::blobs::Blobs;
@@ -175,9 +177,32 @@ pub(crate) async fn lay_down(
     if let Some(dead) = &dead {
         replay(store, blobs, dead, count, now).await?;
     }
+    let alert = match &failed {
+        Some(failed) => Some(alert(store, blobs, failed, now).await?),
+        None => None,
+    };
     Ok(
-        json!({ "dead": dead, "failed": failed, "rich": rich, "batches": imported.iter().map(|one| &one.id).collect::<Vec<_>>() }),
+        json!({ "dead": dead, "failed": failed, "rich": rich, "alert": alert, "batches": imported.iter().map(|one| &one.id).collect::<Vec<_>>() }),
     )
+}
+
+/// An alert about a tool that fails, raised a minute ago.
+async fn alert(store: &Store, blobs: &Blobs, failed: &str, now: Timestamp) -> anyhow::Result<String> {
+    let (first, at) = (failed.parse()?, now - Duration::from_secs(60));
+    let id = AlertId::of(first, "failing", "tool=edit_file");
+    let rerun = |nth: u32, before: bool, outcome: &str| json!({ "id": id.rerun(first, nth), "of": failed, "before": before, "worker": format!("worker-{}", nth % 2 + 1), "outcome": outcome });
+    let alert: Alert = serde_json::from_value(json!({
+        "schema": 1, "id": id, "revision": 2, "kind": "failing", "severity": "critical", "subject": "tool=edit_file",
+        "cases": ["tools/edit_file-2"], "state": "raised", "since": at - Duration::from_secs(600), "suspected": at, "confirmed": at,
+        "confirmed_by": "reruns",
+        "message": "edit_file fails in the case tools/edit_file-2: 0 of 3 passed since 2026-01-31T06:00:00Z, 24 of 24 passed before.",
+        "before": { "passed": 24, "tries": 24 }, "after": { "passed": 0, "tries": 3 }, "evaluations": [failed],
+        "reruns": [rerun(0, false, "bad"), rerun(1, false, "bad"), rerun(2, true, "fine")],
+        "culprit": { "attribute": "image", "value": NEW, "before": OLD }, "cost": { "reruns": 3, "worker_ms": 2410.0 },
+    }))?;
+    let key = blobs.put(serde_json::to_vec(&alert)?).await?;
+    store.import("stage-alert", vec![facts::alert::alert(&alert, key)], at).await?;
+    Ok(id.to_string())
 }
 
 /// The replay of a dead letter: it passes.

@@ -1,0 +1,73 @@
+//! What changed when something became worse. Pure.
+
+use super::sighting::Sighting;
+use evalfleet_proto::alert::Culprit;
+use std::sync::Arc;
+
+/// Evaluations on each side that a claim wants at least.
+const WITNESSES_MIN: usize = 2;
+
+/// In the order in which they are asked: of several that changed at once, the one nearest to the subject.
+const ATTRIBUTES: [&str; 4] = ["version", "image", "model", "worker"];
+
+fn attribute<'s>(of: &'s Sighting, name: &str) -> Option<&'s Arc<str>> {
+    match name {
+        "version" => of.version.as_ref(),
+        "image" => of.image.as_ref(),
+        "model" => of.model.as_ref(),
+        _ => of.worker.as_ref(),
+    }
+}
+
+/// The first attribute in which all that are worse (`bad`) are alike, and most of those before (`good`, the oldest first)
+/// are otherwise. None where nothing is: it claims nothing without that.
+pub(super) fn culprit(bad: &[Arc<Sighting>], good: &[Arc<Sighting>]) -> Option<Culprit> {
+    if bad.len() < WITNESSES_MIN || good.len() < WITNESSES_MIN {
+        return None;
+    }
+    ATTRIBUTES.iter().find_map(|name| {
+        let value = attribute(bad.first()?, name)?;
+        if bad.iter().any(|one| attribute(one, name) != Some(value)) {
+            return None;
+        }
+        let others: Vec<&Arc<str>> =
+            good.iter().filter_map(|one| attribute(one, name)).filter(|other| *other != value).collect();
+        let before = others.last()?;
+        (2 * others.len() > good.len()).then(|| Culprit {
+            attribute: (*name).to_owned(),
+            value: value.to_string(),
+            before: before.to_string(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::testing::one;
+
+    fn of(version: &str, worker: &str) -> Arc<Sighting> {
+        Arc::new(Sighting { version: Some(version.into()), worker: Some(worker.into()), ..one(0) })
+    }
+
+    #[test]
+    fn a_version_that_all_failures_have_and_no_pass_before_is_named() {
+        let good = [of("a", "w1"), of("a", "w2"), of("a", "w1")];
+        let found = culprit(&[of("b", "w1"), of("b", "w2")], &good).unwrap();
+        assert_eq!(
+            (found.attribute.as_str(), found.value.as_str(), found.before.as_str()),
+            ("version", "b", "a")
+        );
+        let found = culprit(&[of("a", "w3"), of("a", "w3")], &good).unwrap();
+        assert_eq!((found.attribute.as_str(), found.value.as_str()), ("worker", "w3"));
+    }
+
+    #[test]
+    fn what_was_there_before_or_is_not_in_all_is_not_blamed() {
+        let good = [of("a", "w1"), of("a", "w2"), of("a", "w1")];
+        assert_eq!(culprit(&[of("a", "w1"), of("a", "w2")], &good), None);
+        assert_eq!(culprit(&[of("a", "w1"), of("a", "w1")], &good), None, "it ran most of what passed");
+        assert_eq!(culprit(&[of("b", "w1"), of("a", "w2")], &good), None);
+        assert_eq!(culprit(&[of("b", "w9")], &good), None, "one is no witness");
+    }
+}
