@@ -2,7 +2,8 @@
 //!
 //! Its life is `evalfleet_analytics::alarm`, what decides it is [`Evidence`]. First what is bad is run again, in rounds,
 //! and once something that was as it should be; where all that is bad came from one worker and there are others, only
-//! what others ran counts. Where nothing can be run again, or it decided nothing, new evaluations of the same decide.
+//! what others ran counts. Where nothing can be run again, or it decided nothing, or what was as it should be is bad
+//! now as well, new evaluations of the same decide.
 //! Durations are held against those of the same case on the same accelerator.
 
 use super::culprit::culprit;
@@ -339,7 +340,14 @@ impl Alarm {
         }
         if let Some((decision, at)) = self.decided {
             let held = self.pending().any(|rerun| rerun.before) && clock(now) < clock(at) + HOLD;
-            return if held { Vec::new() } else { self.decide(decision, Means::Reruns, now) };
+            if held {
+                return Vec::new();
+            }
+            if decision == Decision::Dismissed || !self.is_control_bad() {
+                return self.decide(decision, Means::Reruns, now);
+            }
+            // Something ails the machines: what was run again decides nothing.
+            self.spent = true;
         }
         if self.pending().next().is_some() {
             return Vec::new();
@@ -371,14 +379,17 @@ impl Alarm {
         }
     }
 
+    /// Whether what was as it should be before is bad now, unchanged: nothing in the subject explains that.
+    fn is_control_bad(&self) -> bool {
+        let of_before =
+            |outcome| self.alert.reruns.iter().any(|one| one.before && one.outcome == Some(outcome));
+        of_before(Outcome::Bad) && !of_before(Outcome::Fine)
+    }
+
     /// What changed when it began, as far as what was run again bears it out.
     fn culprit(&self) -> Option<Culprit> {
         let found = culprit(&self.witnesses.0, &self.witnesses.1).or_else(|| self.alert.culprit.clone())?;
-        let of_before =
-            |outcome| self.alert.reruns.iter().any(|one| one.before && one.outcome == Some(outcome));
-        // What passed then is bad now, unchanged: nothing in it explains that.
-        let refuted = of_before(Outcome::Bad) && !of_before(Outcome::Fine) && found.attribute != "worker";
-        (!refuted).then_some(found)
+        (!self.is_control_bad() || found.attribute == "worker").then_some(found)
     }
 
     fn dismissed(&mut self, why: Dismissal, now: Timestamp) -> Vec<Deed> {

@@ -85,12 +85,9 @@ impl Alerts {
         must(self.reruns_max <= RERUNS_MAX, format!("reruns_max must be {RERUNS_MAX} or less"));
         must(!self.confirm_within.is_zero(), "confirm_within must be longer than nothing".to_owned());
         must(
-            self.webhook.is_empty() || self.webhook.starts_with("http://"),
-            format!(
-                "webhook is {:?}, and must begin with http://: this build posts without TLS, so name a relay of this \
-                 machine where the receiver wants it",
-                self.webhook
-            ),
+            self.webhook.is_empty()
+                || ["http://", "https://"].iter().any(|start| self.webhook.starts_with(start)),
+            format!("webhook is {:?}, and must begin with https:// or http://", self.webhook),
         );
         must(
             !self.webhook.is_empty() || self.webhook_secret_file.as_os_str().is_empty(),

@@ -73,7 +73,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_machine() {
 #[test]
 fn an_alerts_channel_that_could_not_work_is_named() {
     let error = with_file(
-        "[insight.alerts]\nwebhook = \"https://a.example/x\"\nsend_tries = 0\nemail_server = \"a.example\"\nreruns_max = 101\n",
+        "[insight.alerts]\nwebhook = \"a.example/x\"\nsend_tries = 0\nemail_server = \"a.example\"\nreruns_max = 101\n",
     );
     let error = error.unwrap_err().to_string();
     for part in ["webhook is", "send_tries", "email_server is", "go together", "reruns_max"] {

@@ -31,11 +31,10 @@ impl Webhook {
             Ok::<_, Error>(header)
         };
         let secret = secret(SETTING, file)?.map(header).transpose()?;
-        let http = Client::builder()
+        let http = evalfleet_service::http::outside()
             .timeout(settings.send_timeout)
             // What is posted elsewhere than it was meant to is told to others.
             .redirect(Policy::none())
-            .no_proxy()
             .user_agent(format!("evalfleet/{VERSION}"))
             .build()?;
         Ok(Self { http, url: settings.webhook.clone(), secret })

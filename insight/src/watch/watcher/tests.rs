@@ -125,6 +125,21 @@ fn reruns_that_pass_dismiss_it_and_nobody_hears() {
 }
 
 #[test]
+fn where_what_was_well_is_bad_now_as_well_what_was_run_again_decides_nothing() {
+    for lasts in [false, true] {
+        let mut stage = Stage::new(12);
+        let deeds = until_suspected(&mut stage);
+        stage.answer(deeds, |_| (Some(false), "w2"));
+        assert!(stage.told().is_empty(), "{:?}", stage.told());
+        (0..10).for_each(|_| drop(stage.round("new", lasts)));
+        let last = stage.deeds.iter().filter_map(alert).find(|alert| alert.state != State::Confirming);
+        let last = last.expect("new evaluations decide");
+        assert_eq!(last.state, if lasts { State::Raised } else { State::Dismissed }, "{last:?}");
+        assert_eq!(last.confirmed_by, lasts.then_some(Means::Evaluations));
+    }
+}
+
+#[test]
 fn without_reruns_new_evaluations_decide() {
     for refuse in [false, true] {
         let mut stage = Stage::new(if refuse { 12 } else { 0 });
