@@ -3,10 +3,15 @@
 //! one case is flaky; two jobs end as dead letters, of which one is replayed. No randomness: every run shows
 //! the same, but for the day.
 
-use evalfleet_proto::Timestamp;
+use evalfleet_datomic::edn;
 use evalfleet_proto::alert::Alert;
+use evalfleet_proto::dead::{DeadLetter, Letter, Reason};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::AlertId;
+use evalfleet_proto::ids::{AlertId, Lane};
+use evalfleet_proto::job::FunctionCall;
+use evalfleet_proto::status::Status;
+use evalfleet_proto::submission::{Defaults, Submission};
+use evalfleet_proto::{SCHEMA_VERSION, Timestamp, wire};
 use evalfleet_recorder::store::Store;
 use evalfleet_recorder::{facts, import};
 use evalfleet_service::blobs::Blobs;
@@ -163,6 +168,9 @@ pub(crate) async fn lay_down(
         let evaluation: Evaluation = serde_json::from_value(document(index, share, at))?;
         let key = blobs.put(serde_json::to_vec(&evaluation)?).await?;
         facts_of.extend(facts::evaluation(&evaluation, key));
+        if evaluation.status == Status::Dead {
+            facts_of.push(letter(blobs, &evaluation).await?);
+        }
         let id = evaluation.id.to_string();
         match evaluation.cause.map(evalfleet_proto::status::Cause::as_str) {
             Some("infrastructure") => dead = Some(id),
@@ -203,6 +211,29 @@ async fn alert(store: &Store, blobs: &Blobs, failed: &str, now: Timestamp) -> an
     let key = blobs.put(serde_json::to_vec(&alert)?).await?;
     store.import("stage-alert", vec![facts::alert::alert(&alert, key)], at).await?;
     Ok(id.to_string())
+}
+
+/// The letter of a job that no try could run.
+async fn letter(blobs: &Blobs, of: &Evaluation) -> anyhow::Result<edn::Value> {
+    let tool = of.calls.first().map_or("word_count", |call| &call.name);
+    let defaults = Defaults { image: "base".parse()?, now: of.submitted };
+    let call = FunctionCall { name: tool.parse()?, args: json!({}) };
+    let mut job = Submission::function_call(call).into_job(&defaults)?;
+    job.id = of.id;
+    let letter = Letter::of_ours(DeadLetter {
+        schema: SCHEMA_VERSION,
+        id: of.id,
+        reason: Reason::AttemptsSpent,
+        error: of.evidence.first().map(|evidence| evidence.message.clone()).unwrap_or_default(),
+        lane: Lane::default_lane(),
+        attempts: of.attempts.clone(),
+        worker: of.provenance.worker.clone(),
+        died: of.finished,
+        body: wire::encode(&job),
+    });
+    let body = blobs.put(letter.body.clone()).await?;
+    let document = blobs.put(serde_json::to_vec(&letter.document(of.finished))?).await?;
+    Ok(facts::dead::letter(&letter.card(of.finished), body, document))
 }
 
 /// The replay of a dead letter: it passes.
