@@ -325,8 +325,8 @@ fn rate_changes(series: &Series) -> Vec<Change> {
 
 /// Accelerators are never mixed: the one that most of the evaluations ran on is looked at.
 pub(crate) fn time_changes(rows: &[&Row]) -> Vec<Change> {
-    /// Beyond this a series is thinned: finding changes takes time with its square.
-    const POINTS_MAX: usize = 600;
+    /// Beyond this a series is thinned: finding changes takes time with its square, and a chart shows half as many.
+    const POINTS_MAX: usize = 240;
     let mut by_accelerator: BTreeMap<Option<Symbol>, usize> = BTreeMap::new();
     rows.iter().for_each(|row| *by_accelerator.entry(row.accelerator).or_default() += 1);
     let most = by_accelerator.into_iter().max_by_key(|(_, count)| *count).and_then(|(name, _)| name);
