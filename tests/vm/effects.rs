@@ -205,8 +205,9 @@ fn processes_are_found(yard: &Yard) {
         let Ending::Exited(exited) = &ran.ending else { panic!("{script}: {:?}", ran.ending) };
         assert_eq!((exited.code, exited.left), (Some(0), 1), "{script}");
         assert_eq!(exited.left_names, [name], "{script}");
-        // They are ended: the next program finds none, and leaves none.
-        let look = "for p in /proc/[0-9]*; do read -r n < $p/comm; [ $n = sleep ] && echo $p; done; true";
+        // They are ended: the next program finds none, once whoever ended them has buried them, and leaves none.
+        let look = "for try in 1 2 3 4 5 6 7 8 9 10; do left=; for p in /proc/[0-9]*; do n=; read -r n < $p/comm; \
+                    [ \"$n\" = sleep ] && left=\"$left $p\"; done; [ -z \"$left\" ] && break; sleep 0.5; done; echo -n $left";
         let after = yard.sh(&mut active, look).expect(0);
         assert_eq!(after.text(), "", "{script}");
         yard.end(active);
