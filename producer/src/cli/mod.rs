@@ -145,7 +145,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Dashboard => insight::dashboard(context),
         Command::Dead(command) => dead::dead(context, command).await,
         Command::Tool(command) => tool::tool(context, command).await,
-        Command::Change(command) => change::change(context, command).await,
+        Command::Change(command) => Box::pin(change::change(context, command)).await,
         Command::History(command) => import::history(context, command).await,
         Command::Image(command) => image::image(context, command).await,
         Command::Topology(command) => machine::topology(context, command).await,

@@ -219,12 +219,10 @@ fn report(suite: &Suite, journal: &Journal, mut done: BTreeMap<String, history::
 
 /// Whether an effect is a file of the fixture as it was laid in, or a folder that was made for it.
 fn laid_in(file: &FixtureFile, effect: &Effect) -> bool {
-    match effect.object {
-        ObjectType::Directory => {
-            file.path.strip_prefix(&effect.path).is_some_and(|rest| rest.starts_with('/'))
-        }
-        _ => effect.path == file.path && effect.sha256 == Some(Sha256::of(&file.content)),
+    if effect.object == ObjectType::Directory {
+        return file.path.strip_prefix(&effect.path).is_some_and(|rest| rest.starts_with('/'));
     }
+    effect.path == file.path && effect.sha256 == Some(Sha256::of(&file.content))
 }
 
 /// Runs calls in clean VMs, each with the suite's fixture in its workspace.
