@@ -247,7 +247,7 @@ impl Alarm {
             return None;
         }
         let middle = f64::midpoint(self.alert.before.wall_ms?, self.alert.after.wall_ms?);
-        (passed && !one.wall.is_zero()).then(|| one.wall.as_secs_f64() * 1000.0 < middle)
+        (passed && !one.wall.is_zero()).then_some(one.wall.as_secs_f64() * 1000.0 < middle)
     }
 
     /// A new evaluation.

@@ -190,7 +190,7 @@ mod tests {
         assert!(told(&outbox, "log").is_none() && told(&outbox, "webhook").is_some());
 
         let next = Outbox::open(dir.path(), BOTH).unwrap();
-        assert_eq!(next.alerts(), [raised.clone()]);
+        assert_eq!(next.alerts(), std::slice::from_ref(&raised));
         assert_eq!(told(&next, "webhook"), None);
         next.release(&raised);
         assert!(told(&next, "webhook").is_some() && told(&next, "log").is_none());

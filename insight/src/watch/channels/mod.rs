@@ -58,7 +58,7 @@ enum Channel {
     Log,
     Stdout,
     Webhook(Webhook),
-    Email(Email),
+    Email(Box<Email>),
 }
 
 /// What became of one try.
@@ -89,7 +89,7 @@ impl Channels {
             channels.push(Channel::Webhook(Webhook::new(settings)?));
         }
         if let Some(server) = settings.mail_server() {
-            channels.push(Channel::Email(Email::new(settings, &server)?));
+            channels.push(Channel::Email(Box::new(Email::new(settings, &server)?)));
         }
         Ok(Self { channels, tries: settings.send_tries })
     }
