@@ -205,7 +205,8 @@ fn one_that_is_taken_up_again_goes_on_where_it_was() {
     let asked = deeds.iter().filter(|deed| matches!(deed, Deed::Rerun { .. })).count();
     assert_eq!(unanswered.len(), asked - 1);
     stage.watcher = later;
-    stage.answer(unanswered, |_| (Some(false), "w2"));
+    let old: Vec<JobId> = (0..30).map(|nth| one(nth).id).collect();
+    stage.answer(unanswered, |of| (Some(old.contains(&of)), "w2"));
     assert_eq!(stage.told().len(), 1);
 }
 
