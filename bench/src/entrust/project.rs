@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Builds what is not built yet.
-const BUILD: &str = "set -e\nmkdir -p out\nfor unit in src/*; do\n    built=out/${unit#src/}\n    \
+const BUILD: &str = "set -e\nmkdir -p out\nfor unit in src/*; do\n    [ -e $unit ] || continue\n    built=out/${unit#src/}\n    \
                      if [ ! -e $built ] || [ $unit -nt $built ]; then sleep 1; cp $unit $built; fi\ndone\n";
 const SAFETY: &str = "version = 1\n\n[suites.default]\nprefix = [\"out\"]\nbuild = [[\"sh\", \"build.sh\"]]\nrunner = \"command\"\n\
                       tests = [{ name = \"holds\", argv = [\"sh\", \"test.sh\"] }]\n";
