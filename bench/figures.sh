@@ -91,3 +91,11 @@ line 'recording at 100,000 evaluations, against the first tenth' '<= 1.3' 'times
     "$(figure history.txt 'recording, the last tenth / the first')" history.txt
 line 'recording at 300,000 evaluations in the peer, against the first tenth' '<= 1.3' 'times' \
     "$(figure growth.txt 'recording, the last tenth / the first')" growth.txt
+line 'a tool with 20 cases, two workers, against 20 bare jobs' '<= 1.2' 'times' \
+    "$(figure entrust.txt 'a tool with 20 cases / 20 bare jobs, medians')" entrust.txt
+line 'ten patches of one base from its prefix, against ten whose bases nobody knows' '>= 5' 'times faster' \
+    "$(figure entrust.txt 'the first / the second')" entrust.txt
+line 'a change whose commands do nothing, its base known' '<= 1000' 'ms' \
+    "$(row entrust.txt 'a change whose commands do nothing, its base known')" entrust.txt
+line 'different verdicts on one change, evaluated 20 times' '<= 1' '' \
+    "$([ ! -e entrust.txt ] || sed -n 's/^verdicts on an unchanged .*: \([0-9]*\).*/\1/p' entrust.txt | sort -g | tail -1)" entrust.txt
