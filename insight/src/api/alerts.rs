@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::app::App;
-use super::ask::{AsOf, Asked, answer, body, within};
+use super::ask::{AsOf, Asked, answer, body, limit, within};
 use crate::problem::{BodyProblems, Problem, Problems};
 use crate::projection::alerts::Card;
 use crate::view::alerts::{self, Alerts};
@@ -44,10 +44,7 @@ pub(super) async fn alerts(
     headers: HeaderMap,
     Asked(as_of, which, _): Asked<AsOf, Which>,
 ) -> Result<Response, Problem> {
-    let limit = which.limit.unwrap_or(100);
-    if !(1..=1000).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit is {limit}, and must be between 1 and 1000")));
-    }
+    let limit = limit(which.limit, 100)?;
     within("state", which.state.as_deref(), 20)?;
     within("subject", which.subject.as_deref(), 500)?;
     let wanted = alerts::Which::parse(which.state.as_deref()).ok_or_else(|| {
@@ -55,9 +52,8 @@ pub(super) async fn alerts(
         Problem::bad_request(format!("state is {:?}, and must be {known}", which.state.unwrap_or_default()))
     })?;
     let subject = which.subject.as_deref();
-    let found = app
-        .look(as_of.point()?, |world, at| alerts::alerts(world, at, wanted, subject, limit.into()))
-        .await?;
+    let found =
+        app.look(as_of.point()?, |world, at| alerts::alerts(world, at, wanted, subject, limit)).await?;
     Ok(answer(&headers, found.basis_t, &found))
 }
 

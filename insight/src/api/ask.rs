@@ -83,18 +83,14 @@ impl Place {
     /// # Errors
     /// When the limit is out of bounds, or the cursor or the moment is none.
     pub fn of(limit: Option<u16>, cursor: Option<&str>, as_of: &AsOf) -> Result<Self, Problem> {
-        let limit = limit.unwrap_or(LIMIT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            let detail = format!("limit is {limit}, and must be between 1 and {LIMIT_MAX}");
-            return Err(Problem::bad_request(detail));
-        }
+        let limit = self::limit(limit, LIMIT)?;
         let misread = || Problem::bad_request("cursor must be the `next` of a page, as it was given");
         let after = cursor.map(|text| Cursor::parse(text).ok_or_else(misread)).transpose()?;
         let moment = match after {
             Some(cursor) => Some(Point::T(cursor.t)),
             None => as_of.point()?,
         };
-        Ok(Self { limit: limit.into(), after, moment })
+        Ok(Self { limit, after, moment })
     }
 }
 
@@ -111,6 +107,19 @@ pub fn body<T>(asked: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
         }
     };
     asked.map(|Json(document)| document).map_err(problem)
+}
+
+/// How many entries are wanted, `usual` when nobody says.
+///
+/// # Errors
+/// When it is out of bounds.
+pub fn limit(asked: Option<u16>, usual: u16) -> Result<usize, Problem> {
+    let limit = asked.unwrap_or(usual);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        let detail = format!("limit is {limit}, and must be between 1 and {LIMIT_MAX}");
+        return Err(Problem::bad_request(detail));
+    }
+    Ok(limit.into())
 }
 
 /// Bounds a text, in characters as the description counts them.

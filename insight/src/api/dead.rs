@@ -1,7 +1,7 @@
 //! The dead letters: at a glance, searched, and one whole.
 
 use super::Shared;
-use super::ask::{AsOf, Asked, answer, within};
+use super::ask::{AsOf, Asked, answer, limit, within};
 use crate::problem::{Problem, Problems};
 use crate::view::dead::{self, Letters};
 use axum::extract::{Path, State};
@@ -36,17 +36,12 @@ pub(super) async fn letters(
     headers: HeaderMap,
     Asked(as_of, which, _): Asked<AsOf, Which>,
 ) -> Result<Response, Problem> {
-    let limit = which.limit.unwrap_or(100);
-    if !(1..=1000).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit is {limit}, and must be between 1 and 1000")));
-    }
+    let limit = limit(which.limit, 100)?;
     within("reason", which.reason.as_deref(), 100)?;
     within("q", which.q.as_deref(), 500)?;
     let needle = which.q.unwrap_or_default().to_lowercase();
     let found = app
-        .look(as_of.point()?, |world, at| {
-            dead::letters(world, at, which.reason.as_deref(), &needle, limit.into())
-        })
+        .look(as_of.point()?, |world, at| dead::letters(world, at, which.reason.as_deref(), &needle, limit))
         .await?;
     Ok(answer(&headers, found.basis_t, &found))
 }
@@ -102,7 +97,7 @@ pub(super) struct Search {
     skip: Option<usize>,
     /// How many, 50 when missing.
     #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
+    limit: Option<u16>,
 }
 
 impl Search {
@@ -142,10 +137,7 @@ pub(super) async fn search(
     headers: HeaderMap,
     Asked(as_of, search, _): Asked<AsOf, Search>,
 ) -> Result<Response, Problem> {
-    let (limit, skip) = (search.limit.unwrap_or(50), search.skip.unwrap_or(0));
-    if !(1..=1000).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit is {limit}, and must be between 1 and 1000")));
-    }
+    let (limit, skip) = (limit(search.limit, 50)?, search.skip.unwrap_or(0));
     let found = app.dead.list(&search.filter()?, as_of.point()?, skip, limit).await?;
     Ok(answer(&headers, found.basis_t, &found.what))
 }

@@ -1,4 +1,4 @@
-//! What Tab offers: slash commands, commands, tools, their parameters, and this session's jobs. Pure.
+//! What Tab offers: slash commands, commands, tools, their parameters, and the jobs submitted here. Pure.
 
 use super::{grammar, slash};
 use crate::registry::Tool;

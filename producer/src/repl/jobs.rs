@@ -16,7 +16,7 @@ const OFFERED_MAX: usize = 50;
 /// Outstanding jobs that are named when the session ends.
 const LEFT_MAX: usize = 10;
 
-/// A job of this session.
+/// A job that was submitted here.
 #[derive(Debug)]
 struct Entry {
     id: JobId,

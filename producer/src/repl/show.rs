@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// Characters of an output, or of a value, that a result shows; `logs` shows it all.
 const OUTPUT_MAX: usize = 2000;
 
-/// A result: its document has its handle, where it is this session's.
+/// A result: its document has its handle, where it was submitted here.
 pub(super) fn result(number: Option<u32>, evaluation: &Evaluation) -> (Value, String) {
     let mut document = serde_json::to_value(evaluation).unwrap_or_default();
     let mut text = report(evaluation);

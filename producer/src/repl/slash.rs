@@ -17,7 +17,7 @@ const fn slash(name: &'static str, takes: &'static str, does: &'static str) -> S
 pub(super) const ALL: &[Slash] = &[
     slash("help", "[COMMAND]", "show this, or a command's own help"),
     slash("tools", "", "the tools of the image, with their parameters"),
-    slash("jobs", "", "the jobs of this session"),
+    slash("jobs", "", "the jobs submitted here"),
     slash("wait", "[#N…]", "wait for what is outstanding; Ctrl-C calls it off"),
     slash("cancel", "#N… | all", "call jobs off, or all that is outstanding"),
     slash("result", "#N", "a result: verdict, effects, value, output"),
@@ -30,7 +30,7 @@ pub(super) const ALL: &[Slash] = &[
     slash("dead", "[list | show ID | replay ID… | …]", "dead letters: look at them, submit them again"),
     slash("eval", "TOOL", "evaluate a tool by its cases and its history"),
     slash("change", "[eval] --patch FILE …", "evaluate a change to a repository"),
-    slash("stats", "", "what this session's jobs came to"),
+    slash("stats", "", "what the jobs submitted here came to"),
     slash("quit", "", "leave; Ctrl-D does the same"),
 ];
 
@@ -45,7 +45,7 @@ pub(super) fn help(commands: &[String]) -> String {
     let lines: Vec<_> =
         calls.into_iter().chain(own).map(|(form, does)| format!("{form:<38} {does}")).collect();
     format!(
-        "{}\n#N is a job of this session; its id, or any other's, will do as well.\n\
+        "{}\n#N is a job submitted here; its id, or any other's, will do as well.\n\
          A line goes on while a bracket or a quote is open, or after a backslash. Tab completes.\n\
          Ctrl-C gives up the line; at an empty prompt it calls the newest job off.\n\
          Other commands, as on the command line: {}",

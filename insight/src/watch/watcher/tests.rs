@@ -158,15 +158,20 @@ fn without_reruns_new_evaluations_decide() {
     }
 }
 
-#[test]
-fn what_only_one_worker_fails_is_not_the_subjects_doing() {
-    let mut stage = Stage::new(12);
+/// Both workers pass, and then one of them fails, until something is suspected.
+fn until_one_worker_is_suspected(stage: &mut Stage) -> Vec<Deed> {
     for nth in 0..40 {
         let worker = if nth % 2 == 0 { "w1" } else { "w2" };
         stage.see(Sighting { worker: Some(worker.into()), ..one(nth) });
     }
     let bad = |nth| Sighting { outcome: Some(false), worker: Some("w1".into()), ..one(nth) };
-    let deeds = (40..50).map(|nth| stage.see(bad(nth))).find(|deeds| !deeds.is_empty()).expect("suspected");
+    (40..50).map(|nth| stage.see(bad(nth))).find(|deeds| !deeds.is_empty()).expect("suspected")
+}
+
+#[test]
+fn what_only_one_worker_fails_is_not_the_subjects_doing() {
+    let mut stage = Stage::new(12);
+    let deeds = until_one_worker_is_suspected(&mut stage);
     let mut turn = 0;
     stage.answer(deeds, |_| {
         turn += 1;
@@ -228,12 +233,7 @@ fn what_has_ended_is_not_begun_once_more_by_the_same_evaluations() {
 #[test]
 fn what_the_only_worker_that_fails_ran_again_counts_no_more_after_a_new_start() {
     let mut stage = Stage::new(12);
-    for nth in 0..40 {
-        let worker = if nth % 2 == 0 { "w1" } else { "w2" };
-        stage.see(Sighting { worker: Some(worker.into()), ..one(nth) });
-    }
-    let bad = |nth| Sighting { outcome: Some(false), worker: Some("w1".into()), ..one(nth) };
-    let deeds = (40..50).map(|nth| stage.see(bad(nth))).find(|deeds| !deeds.is_empty()).expect("suspected");
+    let deeds = until_one_worker_is_suspected(&mut stage);
     stage.answer(deeds, |_| (Some(false), "w1"));
     let last = stage.last().clone();
     assert_eq!((last.state, last.suspect.as_deref()), (State::Confirming, Some("w1")));
