@@ -1,5 +1,5 @@
 //! What the API has done for those who may: jobs are submitted, repeated and called off, dead letters replayed and
-//! dropped.
+//! dropped, workers drained.
 //! By the client library, so that the same checks hold and the same is lost: nothing.
 
 use crate::problem::Problem;
@@ -10,7 +10,7 @@ use evalfleet::replay::refusal::{self, Refusal};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::alert::{Alert, Said};
 use evalfleet_proto::evaluation::{Evaluation, Verdict};
-use evalfleet_proto::ids::{AlertId, BatchId, JobId};
+use evalfleet_proto::ids::{AlertId, BatchId, JobId, WorkerId};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission::Submission;
@@ -108,6 +108,22 @@ impl Desk {
     /// When the word cannot be said.
     pub async fn cancel_batch(&self, batch: &BatchId, reason: Option<&str>) -> Result<(), Problem> {
         self.client().await?.cancel_batch(batch, reason).await.map_err(problem)
+    }
+
+    /// Has a worker take no jobs.
+    ///
+    /// # Errors
+    /// When the word cannot be said.
+    pub async fn drain(&self, worker: &WorkerId, reason: Option<&str>) -> Result<(), Problem> {
+        self.client().await?.drain(Some(worker), reason).await.map_err(problem)
+    }
+
+    /// Has a worker take jobs again.
+    ///
+    /// # Errors
+    /// When the word cannot be said.
+    pub async fn resume(&self, worker: &WorkerId) -> Result<(), Problem> {
+        self.client().await?.resume(Some(worker)).await.map_err(problem)
     }
 
     /// Amends a verdict.

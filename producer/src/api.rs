@@ -219,6 +219,19 @@ impl Api {
         .await
     }
 
+    /// The workers, as of a moment.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn workers(&self, as_of: Option<&str>) -> Result<Value, Error> {
+        let request = self.request(Method::GET, "/v1/workers");
+        self.ask(match as_of {
+            Some(moment) => request.query(&[("as_of", moment)]),
+            None => request,
+        })
+        .await
+    }
+
     /// Alerts, and how often they were right.
     ///
     /// # Errors

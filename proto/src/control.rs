@@ -1,12 +1,12 @@
 //! What is said to all workers at once, and what they say of themselves.
 
-use crate::ids::{BatchId, JobId};
+use crate::ids::{BatchId, JobId, WorkerId};
 use crate::units::millis;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The most characters of the reason for which a job is called off.
+/// The most characters of the reason for which a job is called off, or a worker drained.
 pub const REASON_CHARS_MAX: usize = 500;
 
 /// A message to every worker.
@@ -36,8 +36,21 @@ pub enum Control {
         /// Whose.
         nonce: String,
     },
-    /// Finish what you have, take nothing new.
-    Drain,
+    /// Finish the job you have, and take none until you are told to resume.
+    Drain {
+        /// Who; everybody when missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<WorkerId>,
+        /// Why, as the worker will say of itself; at most [`REASON_CHARS_MAX`] characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Take jobs again.
+    Resume {
+        /// Who; everybody when missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<WorkerId>,
+    },
     /// A message that this build does not know.
     #[serde(other)]
     Unknown,

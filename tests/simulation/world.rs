@@ -12,7 +12,7 @@ use crate::script::Script;
 use crate::store::{Door, History};
 use evalfleet::dead::{Ledger, Office, Which, replay_id};
 use evalfleet_broker::{Link, Options};
-use evalfleet_proto::ids::JobId;
+use evalfleet_proto::ids::{JobId, WorkerId};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::topology::{self, Topology};
 use evalfleet_recorder::service::{Letters, Service as Recorder};
@@ -195,8 +195,8 @@ impl World {
                 let queues = settings.broker.lanes.iter().map(topology::jobs_queue).collect();
                 return flaws::worker(link, hands, queues, flaw).await;
             }
-            let control = Control::listen(link.clone(), stop);
-            let name = plug.owner.parse().expect("a name");
+            let name: WorkerId = plug.owner.parse().expect("a name");
+            let control = Control::listen(link.clone(), name.clone(), stop);
             let mut service = Worker::new(link, hands, name, settings).heeding(control);
             let never = CancellationToken::new();
             if let Err(error) = service.serve(&never, &never).await {

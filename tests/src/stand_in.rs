@@ -45,7 +45,7 @@ pub async fn work(settings: Settings, answer: impl Answer) -> anyhow::Result<()>
     let (settings, drain, give_up) = (Arc::new(settings), shutdown::on_signal()?, CancellationToken::new());
     let worker: WorkerId = settings.worker.name.parse()?;
     let link = Arc::new(Link::new(Options::new(&settings.broker, worker.as_str()), give_up.clone()));
-    let control = Control::listen(link.clone(), give_up.clone());
+    let control = Control::listen(link.clone(), worker.clone(), give_up.clone());
     let stand_in = StandIn { worker: worker.clone(), answer, supply: watch::channel(Status::default()) };
     let mut service = Service::new(link, stand_in, worker, settings).heeding(control);
     service.serve(&drain, &give_up).await?;

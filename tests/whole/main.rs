@@ -11,6 +11,7 @@ mod broker;
 mod cancel;
 mod change;
 mod dead;
+mod drain;
 mod errors;
 mod facts;
 mod faults;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
     for group in groups.chain([
         errors::ALL,
         cancel::ALL,
+        drain::ALL,
         life::ALL,
         dead::ALL,
         api::ALL,

@@ -59,6 +59,11 @@ pub trait Run: Send {
     /// How its supply of VMs is, whenever that changes.
     fn supply(&self) -> watch::Receiver<Status>;
 
+    /// Tells those who look at it that it takes no jobs, for this reason; or that it does.
+    fn tell_drained(&mut self, _why: Option<&str>) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// Ends the spare VM: the worker is going.
     fn put_away(&mut self) -> impl Future<Output = ()> + Send;
 
@@ -145,6 +150,10 @@ impl Run for Runner {
 
     fn supply(&self) -> watch::Receiver<Status> {
         self.supply.status()
+    }
+
+    async fn tell_drained(&mut self, why: Option<&str>) {
+        self.supply.tell_drained(why).await;
     }
 
     async fn put_away(&mut self) {

@@ -84,7 +84,7 @@ async fn work(settings: Arc<Settings>) -> anyhow::Result<Exit> {
         session = link.session() => drop(session.context("no broker, no jobs")?),
         () = drain.cancelled() => return Ok(Exit::Passed),
     }
-    let control = Control::listen(link.clone(), give_up.clone());
+    let control = Control::listen(link.clone(), worker.clone(), give_up.clone());
     tokio::spawn(end_after_grace(drain.clone(), settings.worker.grace, give_up.clone()));
     ready::announce(&settings)?;
     tracing::info!(worker = worker.as_str(), accelerator, qemu = template.qemu_version(), "ready for jobs");

@@ -14,8 +14,8 @@
 //! Every `select!` is `biased`, the way out first: what happens hangs on nothing but what it is told and
 //! when, so that the simulation in `tests/` can play a run again.
 
-use crate::control::Control;
 use crate::control::tombstones::CalledOff;
+use crate::control::{Control, Why};
 use crate::job::{Fate, Run, Runner};
 use crate::keep::{Keeper, Kept};
 use crate::verdict::Verdict;
@@ -35,7 +35,7 @@ use evalfleet_service::settings::Settings;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How many answers are remembered, to settle a job that comes back because its ack was lost.
@@ -105,7 +105,7 @@ impl<R: Run> Service<R> {
         give_up: &CancellationToken,
     ) -> Result<(), Error> {
         let queues: Vec<String> = self.settings.lanes_served().iter().map(topology::jobs_queue).collect();
-        let mut supply = self.runner.supply();
+        let (mut supply, mut drained) = (self.runner.supply(), self.control.drained());
         while !drain.is_cancelled() {
             // A worker that can make no VM leaves the jobs in their queues.
             tokio::select! {
@@ -124,10 +124,16 @@ impl<R: Run> Service<R> {
                 () = drain.cancelled() => break,
                 current = self.control.current() => current?,
             }
+            let told = drained.borrow_and_update().clone();
+            if let Some(why) = told {
+                self.rest(&why, &mut drained, drain).await;
+                continue;
+            }
             let next = tokio::select! {
                 biased;
                 () = drain.cancelled() => break,
                 _ = supply.wait_for(|status| !status.able) => continue,
+                Ok(_) = drained.wait_for(Option::is_some) => continue,
                 next = session.next_of(&queues) => next,
             };
             let done = match next {
@@ -149,6 +155,23 @@ impl<R: Run> Service<R> {
         }
         self.runner.put_away().await;
         Ok(())
+    }
+
+    /// Takes no jobs until it is told to resume, or `drain`.
+    async fn rest(
+        &mut self,
+        why: &str,
+        drained: &mut watch::Receiver<Option<Why>>,
+        drain: &CancellationToken,
+    ) {
+        tracing::warn!(why, "drained: takes no jobs until it is told to resume");
+        self.runner.tell_drained(Some(why)).await;
+        tokio::select! {
+            biased;
+            () = drain.cancelled() => {}
+            Ok(_) = drained.wait_for(Option::is_none) => tracing::info!("told to resume: takes jobs again"),
+        }
+        self.runner.tell_drained(None).await;
     }
 
     async fn handle(&mut self, delivery: Delivery<Confirmed>) -> Result<(), Error> {

@@ -25,13 +25,13 @@ pub(super) struct Submitted {
     ids: Vec<String>,
 }
 
-/// Why something is called off.
+/// Why something is called off, or somebody drained.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Why {
-    /// Its record says it.
+    /// Its record says it, or its status.
     #[schema(max_length = 500)]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 /// Submit jobs

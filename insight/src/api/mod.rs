@@ -116,6 +116,8 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(handle::drop_letters))
         .routes(routes!(handle::amend))
         .routes(routes!(alerts::judge))
+        .routes(routes!(workers::drain))
+        .routes(routes!(workers::resume))
         .routes(routes!(projection::rebuild))
         .route_layer(from_fn(access::operators));
     let open = OpenApiRouter::new()

@@ -12,6 +12,7 @@ mod job;
 mod replay;
 pub mod suite;
 mod tool;
+mod worker;
 
 pub use alerts::{AlertsArgs, AlertsCommand};
 pub use amend::AmendArgs;
@@ -23,6 +24,7 @@ pub use image::{Channel, ImageCommand};
 pub use job::{CallArgs, JobArgs, RunArgs, SubmitArgs};
 pub use replay::ReplayArgs;
 pub use tool::ToolCommand;
+pub use worker::{Whom, WorkerCommand};
 
 use clap::{Args, Parser, Subcommand};
 use evalfleet_proto::ids::ImageRef;
@@ -206,6 +208,9 @@ pub enum Command {
     /// Past results in and out.
     #[command(subcommand)]
     History(HistoryCommand),
+    /// Workers: what each does, and who takes no jobs for a while.
+    #[command(subcommand)]
+    Worker(WorkerCommand),
     /// VM images.
     #[command(subcommand)]
     Image(ImageCommand),

@@ -35,6 +35,7 @@ mod suite;
 mod templates;
 mod tool;
 mod waiting;
+mod worker;
 
 use crate::client::Client;
 use args::{Cli, Command};
@@ -147,6 +148,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Tool(command) => tool::tool(context, command).await,
         Command::Change(command) => Box::pin(change::change(context, command)).await,
         Command::History(command) => import::history(context, command).await,
+        Command::Worker(command) => worker::worker(context, command).await,
         Command::Image(command) => image::image(context, command).await,
         Command::Topology(command) => machine::topology(context, command).await,
         Command::Mcp { image } => mcp::mcp(context, image).await,

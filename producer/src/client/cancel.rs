@@ -1,10 +1,11 @@
-//! Calling jobs off: a word to all workers, which stays in a log for those that are not there yet.
+//! Calling jobs off.
 
-use super::{Client, Error, SUBMIT_PATIENCE};
-use evalfleet_proto::control::{Control, REASON_CHARS_MAX};
+use super::words::within_bound;
+use super::{Client, Error};
+use evalfleet_proto::Timestamp;
+use evalfleet_proto::control::Control;
 use evalfleet_proto::envelope::{Envelope, MessageType};
 use evalfleet_proto::ids::{BatchId, JobId};
-use evalfleet_proto::{Timestamp, topology, wire};
 
 impl Client {
     /// Calls a job off, wherever it is: queued, waiting for its next try, running, or not submitted yet.
@@ -15,12 +16,12 @@ impl Client {
     /// it was said, or it was not.
     ///
     /// # Errors
-    /// When `reason` has more than [`REASON_CHARS_MAX`] characters; or when the broker does not confirm
+    /// When `reason` has more than [`REASON_CHARS_MAX`](evalfleet_proto::control::REASON_CHARS_MAX) characters; or when the broker does not confirm
     /// the word, which then may or may not be said.
     pub async fn cancel(&self, id: JobId, reason: Option<&str>) -> Result<(), Error> {
         let reason = within_bound(reason)?;
         let envelope = Envelope::new(MessageType::Control, id, Timestamp::now());
-        self.say(&envelope, &Control::Cancel { job: id, reason }, || id.to_string()).await
+        self.say("cancel", &envelope, &Control::Cancel { job: id, reason }, || id.to_string()).await
     }
 
     /// Calls all jobs of a batch off that were submitted until now, as [`Client::cancel`] does. Jobs that
@@ -35,28 +36,6 @@ impl Client {
         let mut envelope = Envelope::new(MessageType::Control, JobId::fresh(), until);
         envelope.batch = Some(batch.to_string());
         let word = Control::CancelBatch { batch: batch.clone(), until, reason };
-        self.say(&envelope, &word, || format!("the batch {batch}")).await
+        self.say("cancel", &envelope, &word, || format!("the batch {batch}")).await
     }
-
-    async fn say(
-        &self,
-        envelope: &Envelope,
-        word: &Control,
-        what: impl FnOnce() -> String,
-    ) -> Result<(), Error> {
-        let body = wire::encode(word);
-        let publish = self.link.publish(topology::CONTROL, "cancel", envelope, &body);
-        match tokio::time::timeout(SUBMIT_PATIENCE, publish).await {
-            Ok(confirmed) => Ok(confirmed.map(drop)?),
-            Err(_) => Err(Error::Unsaid { what: what(), waited: SUBMIT_PATIENCE }),
-        }
-    }
-}
-
-fn within_bound(reason: Option<&str>) -> Result<Option<String>, Error> {
-    let chars = reason.map_or(0, |reason| reason.chars().count());
-    if chars > REASON_CHARS_MAX {
-        return Err(Error::Reason { chars, max: REASON_CHARS_MAX });
-    }
-    Ok(reason.map(str::to_owned))
 }

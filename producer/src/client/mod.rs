@@ -19,7 +19,7 @@
 //! - [`Client::submit_many`], [`as_they_come`]: what was given out is done, what was under way is as above.
 //! - [`Pending::event`] is to be asked again and misses nothing; [`Pending::wait`] takes the job's `Pending`
 //!   along, and [`Client::hear_of`] gives another, for what is yet to come. The job goes on whoever waits.
-//! - [`Client::cancel`], [`Client::amend`], [`Client::judge`]: the word is said or not, and may be said again.
+//! - [`Client::cancel`], [`Client::drain`], [`Client::amend`], [`Client::judge`]: the word is said or not, and may be said again.
 //! - [`Events::next`] is to be asked again and gives every event once.
 //!
 //! # Examples
@@ -43,12 +43,14 @@
 mod alert;
 mod amend;
 mod cancel;
+mod drain;
 mod error;
 mod events;
 mod inputs;
 mod mailbox;
 mod pending;
 mod tools;
+mod words;
 
 pub use error::Error;
 pub use events::Events;

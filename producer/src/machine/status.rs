@@ -140,6 +140,9 @@ fn supply_line(supply: &Value) -> String {
         let why = supply.get("why").and_then(Value::as_str).unwrap_or("unknown");
         return format!("    takes no jobs, no VM can be made: {why}\n");
     }
+    if let Some(why) = supply.get("drained").and_then(Value::as_str) {
+        return format!("    drained, takes no jobs until `evalfleet worker resume`: {why}\n");
+    }
     let waited = Duration::from_millis(number("waited_ms"));
     let (spare, claims, waits) =
         (supply.get("spare").and_then(Value::as_str).unwrap_or("?"), number("claims"), number("waits"));

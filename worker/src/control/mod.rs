@@ -1,9 +1,9 @@
-//! What is said to all workers: which jobs are called off.
+//! What is said to all workers: which jobs are called off, and who is to take none.
 //!
 //! ```text
-//! eval.control ─▶ eval.control.log ── read from its beginning ──▶ tombstones ──▶ a job that is taken
-//!                      ▲                                              │
-//!                      └── own mark: all before it was read           └────────▶ the job that runs
+//! eval.control ─▶ eval.control.log ── read from its beginning ─┬─▶ tombstones ──▶ a job that is taken
+//!                      ▲                                       │       └────────▶ the job that runs
+//!                      └── own mark: all before it was read    └─▶ drained ──▶ whether one is taken at all
 //! ```
 //!
 //! A queue gives no message back out of its middle, so a job is called off where it is taken. The log is
@@ -11,13 +11,16 @@
 //! after the word was said hears of it; only when it has read its own mark, which it published before,
 //! does it know that it has read everything, and takes jobs.
 
+mod drained;
 pub mod tombstones;
 
+use drained::Drained;
+pub use drained::Why;
 use evalfleet_broker::transport::Start;
 use evalfleet_broker::{Error, Link, Log, Session};
 use evalfleet_proto::control::Control as Word;
 use evalfleet_proto::envelope::{Envelope, MessageType};
-use evalfleet_proto::ids::JobId;
+use evalfleet_proto::ids::{JobId, WorkerId};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::{Timestamp, topology, wire};
 use evalfleet_service::retry::Delays;
@@ -80,14 +83,16 @@ impl State {
 pub struct Control {
     state: Arc<Mutex<State>>,
     reading: watch::Receiver<Reading>,
+    drained: watch::Receiver<Option<Why>>,
 }
 
 impl Control {
-    /// Reads the log over `link`, from now until `stop`. Within a runtime: its task begins at once.
-    pub fn listen(link: Arc<Link>, stop: CancellationToken) -> Self {
+    /// Reads the log over `link` for `worker`, from now until `stop`. Within a runtime: its task begins at once.
+    pub fn listen(link: Arc<Link>, worker: WorkerId, stop: CancellationToken) -> Self {
         let (tell, reading) = watch::channel(Reading::Behind);
-        let control = Self { state: Self::nothing_said(), reading };
-        let reader = Reader { link, state: control.state.clone(), tell };
+        let (tell_drained, drained) = watch::channel(None);
+        let control = Self { state: Self::nothing_said(), reading, drained };
+        let reader = Reader { link, worker, state: control.state.clone(), tell, tell_drained };
         tokio::spawn(async move {
             tokio::select! {
                 biased;
@@ -102,7 +107,8 @@ impl Control {
     pub fn deaf() -> Self {
         // Its sender may go: what it said last is still there.
         let (_, reading) = watch::channel(Reading::Current);
-        Self { state: Self::nothing_said(), reading }
+        let (_, drained) = watch::channel(None);
+        Self { state: Self::nothing_said(), reading, drained }
     }
 
     fn nothing_said() -> Arc<Mutex<State>> {
@@ -124,6 +130,11 @@ impl Control {
             Ok(Reading::Current | Reading::Behind) => Ok(()),
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Whether this worker is to take no jobs, and why; as of what was last known in full.
+    pub fn drained(&self) -> watch::Receiver<Option<Why>> {
+        self.drained.clone()
     }
 
     /// Takes a job in hand: it may be called off already, or be so while it is held.
@@ -172,8 +183,10 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 /// The task that reads the log.
 struct Reader {
     link: Arc<Link>,
+    worker: WorkerId,
     state: Arc<Mutex<State>>,
     tell: watch::Sender<Reading>,
+    tell_drained: watch::Sender<Option<Why>>,
 }
 
 impl Reader {
@@ -208,6 +221,8 @@ impl Reader {
         // The mark is in the log before it is read, so that it lies behind all that was said before.
         session.publish(topology::CONTROL, "mark", &envelope, &wire::encode(&word)).await?;
         let mut log = Log::open(session, topology::CONTROL_LOG, Start::First).await?;
+        // Old words are read again: what they come to is told once all of them are known.
+        let (mut drained, mut current) = (Drained::new(self.worker.clone()), false);
         loop {
             let entry = log.next().await?;
             let Some(envelope) = entry.envelope else { continue };
@@ -216,9 +231,16 @@ impl Reader {
                     let stones = lock(&self.state).stones.count();
                     tracing::info!(stones, "knows what is called off");
                     delays.reset();
+                    self.tell_drained.send_replace(drained.why().cloned());
                     self.tell.send_replace(Reading::Current);
+                    current = true;
                 }
-                Ok(word) => lock(&self.state).note(&word, envelope.timestamp),
+                Ok(word) => {
+                    lock(&self.state).note(&word, envelope.timestamp);
+                    if drained.note(&word) && current {
+                        self.tell_drained.send_replace(drained.why().cloned());
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "a word to all workers does not decode"),
             }
         }

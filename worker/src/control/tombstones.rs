@@ -81,7 +81,7 @@ impl Tombstones {
                 self.batches.insert(batch.clone(), Stone { said, until: *until, why });
                 self.order.push_back((said, Whose::Batch(batch.clone())));
             }
-            Control::Mark { .. } | Control::Drain | Control::Unknown => {}
+            Control::Mark { .. } | Control::Drain { .. } | Control::Resume { .. } | Control::Unknown => {}
         }
         self.bound(now);
     }

@@ -317,7 +317,7 @@ impl Scene {
         let (supply, _) = watch::channel(crate::supply::Status::default());
         let does = does.iter().copied().collect();
         let runner = Stand { does, ran: ran.clone(), worker: worker.clone(), supply };
-        let control = Control::listen(link.clone(), drain.clone());
+        let control = Control::listen(link.clone(), worker.clone(), drain.clone());
         let keeper = blobs.map(|blobs| Keeper::new(blobs.clone(), &settings));
         let mut service = Service::new(link, runner, worker, settings).heeding(control);
         service.keeper = keeper;

@@ -119,6 +119,12 @@ impl Supply {
         }
     }
 
+    /// Its status says from now on that the worker takes no jobs, for this reason; or that it does. Its VMs stay.
+    pub async fn tell_drained(&mut self, why: Option<&str>) {
+        // A supply that is gone has no status.
+        let _ = self.ask(Request::Drained(why.map(str::to_owned))).await;
+    }
+
     /// What its VMs are locked up in.
     pub fn jail(&self) -> &Jail {
         self.templates.jail()

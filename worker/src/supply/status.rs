@@ -14,6 +14,8 @@ pub struct Status {
     pub able: bool,
     /// Why not.
     pub why: Option<String>,
+    /// Why it takes no jobs, where it was told so.
+    pub drained: Option<String>,
     /// Where the spare is.
     pub spare: &'static str,
     /// The process of the spare while it waits.
@@ -24,7 +26,14 @@ pub struct Status {
 
 impl Default for Status {
     fn default() -> Self {
-        Self { able: true, why: None, spare: "absent", spare_pid: None, counts: Counts::default() }
+        Self {
+            able: true,
+            why: None,
+            drained: None,
+            spare: "absent",
+            spare_pid: None,
+            counts: Counts::default(),
+        }
     }
 }
 
@@ -40,7 +49,13 @@ impl Board {
     }
 
     /// Tells what has changed.
-    pub(super) fn show(&self, state: &State, spare_pid: Option<u32>, last_error: &str) {
+    pub(super) fn show(
+        &self,
+        state: &State,
+        spare_pid: Option<u32>,
+        last_error: &str,
+        drained: Option<&str>,
+    ) {
         let spare = match state.spare() {
             Spare::Absent => "absent",
             Spare::Making(..) => "making",
@@ -48,7 +63,8 @@ impl Board {
             Spare::Ending(_) => "ending",
         };
         let why = (!state.able()).then(|| last_error.to_owned());
-        let status = Status { able: state.able(), why, spare, spare_pid, counts: state.counts() };
+        let (drained, counts) = (drained.map(str::to_owned), state.counts());
+        let status = Status { able: state.able(), why, drained, spare, spare_pid, counts };
         let changed = self.tell.send_if_modified(|shown| {
             let changed = *shown != status;
             shown.clone_from(&status);
@@ -66,7 +82,7 @@ impl Board {
         let document = json!({
             "vms": vms,
             "supply": {
-                "able": status.able, "why": status.why, "spare": status.spare, "claims": counts.claims, "waits": counts.waits,
+                "able": status.able, "why": status.why, "drained": status.drained, "spare": status.spare, "claims": counts.claims, "waits": counts.waits,
                 "waited_ms": counts.waited.as_millis() as u64, "failures": counts.failures, "died": counts.died,
             },
         });

@@ -24,6 +24,7 @@ pub(super) enum Request {
     Claim(Kind, oneshot::Sender<Result<Supplied, Refusal>>),
     Working,
     Discard(oneshot::Sender<()>),
+    Drained(Option<String>),
 }
 
 /// What a piece of work came to.
@@ -51,6 +52,8 @@ pub(super) struct Task {
     claim: Option<oneshot::Sender<Result<Supplied, Refusal>>>,
     discards: Vec<oneshot::Sender<()>>,
     last_error: String,
+    /// Why the worker takes no jobs, if it was told so.
+    drained: Option<String>,
 }
 
 impl Task {
@@ -69,6 +72,7 @@ impl Task {
             claim: None,
             discards: Vec::new(),
             last_error: String::new(),
+            drained: None,
         }
     }
 
@@ -107,13 +111,17 @@ impl Task {
             }
         }
         let spare = self.ready.as_ref().map(|(_, clean)| clean.pid());
-        self.board.show(&self.state, spare, &self.last_error);
+        self.board.show(&self.state, spare, &self.last_error, self.drained.as_deref());
     }
 
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
             Request::Wanted(kind) => Some(Event::Wanted(kind)),
             Request::Working => Some(Event::Working),
+            Request::Drained(why) => {
+                self.drained = why;
+                Some(Event::Tick)
+            }
             Request::Claim(kind, answer) => {
                 // It may have died since it was last looked at.
                 if let Some(died) = self.look() {
