@@ -97,18 +97,29 @@
           true items)
   (.append out ^String close))
 
-(defn- write-string [^StringBuilder out ^String s]
-  (.append out \")
-  (dotimes [i (.length s)]
-    (let [c (.charAt s i)]
-      (case c
-        \" (.append out "\\\"")
-        \\ (.append out "\\\\")
-        \newline (.append out "\\n")
-        \return (.append out "\\r")
-        \tab (.append out "\\t")
-        (.append out c))))
-  (.append out \"))
+(defn- escape
+  "How the character of this code stands in a string; nil for those that stand for themselves."
+  [^long code]
+  (cond (is? code \") "\\\""
+        (is? code \\) "\\\\"
+        (is? code \newline) "\\n"
+        (is? code \return) "\\r"
+        (is? code \tab) "\\t"))
+
+(defn- write-string
+  "Stretches without anything to escape are copied as a whole."
+  [^StringBuilder out ^String s]
+  (let [n (.length s)]
+    (.append out \")
+    (loop [begin 0, i 0]
+      (if (< i n)
+        (if-let [escaped (escape (int (.charAt s (int i))))]
+          (do (.append out s (int begin) (int i))
+              (.append out ^String escaped)
+              (recur (inc i) (inc i)))
+          (recur begin (inc i)))
+        (.append out s (int begin) (int n))))
+    (.append out \")))
 
 (defn- write-double [^StringBuilder out ^double d]
   (cond
