@@ -107,9 +107,12 @@ enum What {
         /// Rounds that count.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
-        /// How often one change is evaluated.
+        /// How often one change is evaluated; none leaves that out.
         #[arg(long, default_value_t = 20)]
         repeats: usize,
+        /// Patches of one base, and as many of bases that nobody knows; none leaves that out.
+        #[arg(long, default_value_t = 10)]
+        patches: usize,
     },
     /// Jobs submitted and confirmed a second, beside the AMQP library alone, on a RabbitMQ of its own.
     Submit {
@@ -132,7 +135,7 @@ const EVERYTHING: [(&str, What); 10] = [
     ("submit.txt", What::Submit { messages: 5_000, rounds: 5 }),
     ("backlog.txt", What::Backlog { jobs: 1_000_000 }),
     ("history.txt", What::History { evaluations: 100_000, letters: 100_000, rounds: 100 }),
-    ("entrust.txt", What::Entrust { rounds: 5, repeats: 20 }),
+    ("entrust.txt", What::Entrust { rounds: 5, repeats: 20, patches: 10 }),
     ("growth.txt", What::Growth { evaluations: 300_000 }),
 ];
 
@@ -188,8 +191,8 @@ async fn measure(
         What::Growth { evaluations } => {
             Box::pin(history::growth::measure(evaluations, interrupted)).await.context("measuring growth")
         }
-        What::Entrust { rounds, repeats } => {
-            let plan = entrust::Plan { rounds, repeats };
+        What::Entrust { rounds, repeats, patches } => {
+            let plan = entrust::Plan { rounds, repeats, patches };
             Box::pin(entrust::measure(plan, interrupted)).await.context("measuring what is entrusted")
         }
         What::Submit { messages, rounds } => {

@@ -18,6 +18,7 @@ mod faults;
 mod history;
 mod inputs;
 mod insight;
+mod library;
 mod life;
 mod line;
 mod overtime;
@@ -98,8 +99,9 @@ fn main() -> ExitCode {
         alerts::ALONE,
     ];
     trials.extend(own.into_iter().flatten().map(alone));
-    let groups =
-        [history::ALL, line::ALL, repl::ALL, tools::ALL].into_iter().chain(change::ALL.iter().copied());
+    let groups = [history::ALL, line::ALL, repl::ALL, tools::ALL, library::ALL]
+        .into_iter()
+        .chain(change::ALL.iter().copied());
     for group in groups.chain([
         errors::ALL,
         cancel::ALL,
@@ -125,7 +127,7 @@ fn main() -> ExitCode {
     }
     trials.extend([&pile::LONG, &backup::LONG].map(|long| alone(long).with_ignored_flag(true)));
     // `-- --ignored` runs them.
-    let long = tools::LONG.iter().chain(change::LONG);
+    let long = tools::LONG.iter().chain(change::LONG.iter().copied().flatten());
     trials.extend(long.map(on_machine).map(|trial| trial.with_ignored_flag(true)));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Statics are not dropped, an Arc is: what was brought up is put away.

@@ -10,6 +10,7 @@ use crate::reach;
 use crate::supply::{Refusal, Status, Supplied, Supply};
 use crate::verdict::{Seen, Verdict, judge};
 use crate::vm;
+use crate::vm::breath::{Breath, chunks};
 use crate::vm::effects::{self, Expected};
 use crate::vm::net::{Policy, Tally};
 use crate::vm::{Active, Ending, Event, Machine, Spent, Template, foreign};
@@ -315,13 +316,17 @@ impl Runner {
     }
 
     async fn lay_files(&self, active: &mut Active, job: &Job) -> anyhow::Result<Result<(), String>> {
+        let mut breath = Breath::default();
         for file in &job.files {
             let content = self.content(Some(&file.content)).await?;
-            if let Err(why) = active.put(&file.path, file.mode, &content).await? {
-                return Ok(Err(why));
+            for chunk in chunks(&file.path, file.mode, &content) {
+                let Some(before) = breath.add(chunk) else { continue };
+                if let Err(why) = active.lay(&before).await? {
+                    return Ok(Err(why));
+                }
             }
         }
-        Ok(Ok(()))
+        Ok(active.lay(&breath).await?)
     }
 
     async fn content(&self, content: Option<&Content>) -> anyhow::Result<Vec<u8>> {

@@ -12,6 +12,7 @@ use evalfleet::client::as_they_come;
 use evalfleet::functions::SecureEvaluator;
 use evalfleet::machine::Kind;
 use evalfleet::toolbox::{Options, Tool, ToolRegistry};
+use evalfleet_proto::evaluation::Timings;
 use evalfleet_proto::submission::Submission;
 use evalfleet_service::settings::Settings;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -27,16 +28,16 @@ const CASES: usize = 20;
 const WORKERS: u32 = 2;
 /// Units of the build: a second each.
 const UNITS: usize = 12;
-/// Patches to one base.
-const PATCHES: usize = 10;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// Rounds of tool and bare jobs, and changes that do nothing.
     pub rounds: usize,
-    /// How often one change is evaluated to see whether its verdict stays.
+    /// How often one change is evaluated to see whether its verdict stays; 0 leaves that out.
     pub repeats: usize,
+    /// Patches of one base, and as many of bases that nobody knows; 0 leaves that out.
+    pub patches: usize,
 }
 
 /// Measures on a fleet of one's own.
@@ -49,18 +50,38 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
     let parts = [Kind::Broker, Kind::Gateway, Kind::Recorder, Kind::Api, Kind::Worker];
     let measured =
         stage.with(&parts, interrupted, async |settings| Box::pin(all(&settings, plan)).await).await?;
-    let Measured { bare, tool, idle, cold, warm, repeated } = measured;
+    let Measured { turns: Turns { bare, same, tool }, idle, patches, repeated } = measured;
     let median = |series: &Series| series.summary().median;
     let figure = |what: &str, value: f64, unit| Figure { what: what.to_owned(), value, unit };
     let seconds = |time: Duration| time.as_secs_f64();
-    let figures = vec![
+    let mut figures = vec![
+        figure(
+            "a tool with 20 cases / 20 bare jobs of its program, medians",
+            median(&tool) / median(&same),
+            "times",
+        ),
         figure("a tool with 20 cases / 20 bare jobs, medians", median(&tool) / median(&bare), "times"),
-        figure("ten patches of one base, each with a base of its own", seconds(cold), "s"),
-        figure("ten patches of one base, together, from its prefix", seconds(warm), "s"),
-        figure("the first / the second", seconds(cold) / seconds(warm), "times"),
-        figure("verdicts on an unchanged safe change", repeated.safe as f64, "different"),
-        figure("verdicts on an unchanged unsafe change", repeated.unsafe_ as f64, "different"),
+        figure(
+            "the overhead of a change beyond its own commands, median",
+            median(&idle.beyond) / 1000.0,
+            "s",
+        ),
     ];
+    if let Some((cold, warm)) = patches {
+        figures.extend([
+            figure(&format!("{} patches, each to a base of its own", plan.patches), seconds(cold), "s"),
+            figure(
+                &format!("{} patches of one base, together, from its prefix", plan.patches),
+                seconds(warm),
+                "s",
+            ),
+            figure("the first / the second", seconds(cold) / seconds(warm), "times"),
+        ]);
+    }
+    if let Some(Repeated { safe, unsafe_ }) = repeated {
+        figures.push(figure("verdicts on an unchanged safe change", safe as f64, "different"));
+        figures.push(figure("verdicts on an unchanged unsafe change", unsafe_ as f64, "different"));
+    }
     Ok(Report {
         benchmark: "entrust: tools and changes, evaluated",
         host,
@@ -68,24 +89,65 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
             ("workers", WORKERS.to_string()),
             ("build of the base", format!("{UNITS} units of a second, one of them changed by each patch")),
             ("repeats of one change", plan.repeats.to_string()),
+            ("patches", plan.patches.to_string()),
         ]
         .into(),
-        times: vec![
-            Row { what: "20 bare jobs", milliseconds: bare.summary() },
-            Row { what: "a tool with 20 cases", milliseconds: tool.summary() },
-            Row { what: "a change whose commands do nothing, its base known", milliseconds: idle.summary() },
-        ],
+        times: [("20 bare jobs", &bare), ("20 bare jobs of the tool's program", &same)]
+            .into_iter()
+            .chain([("a tool with 20 cases", &tool)])
+            .chain(idle.rows())
+            .map(|(what, series)| Row { what, milliseconds: series.summary() })
+            .collect(),
         figures,
     })
 }
 
 struct Measured {
-    bare: Series,
-    tool: Series,
-    idle: Series,
-    cold: Duration,
-    warm: Duration,
-    repeated: Repeated,
+    turns: Turns,
+    idle: Idle,
+    patches: Option<(Duration, Duration)>,
+    repeated: Option<Repeated>,
+}
+
+/// Changes whose commands do nothing: what each took, and where it went, by its judged look's own times.
+#[derive(Default)]
+struct Idle {
+    whole: Series,
+    beyond: Series,
+    queued: Series,
+    claim: Series,
+    run: Series,
+    effects: Series,
+    report: Series,
+    around: Series,
+}
+
+impl Idle {
+    fn note(&mut self, whole: Duration, result: &SafetyResult) {
+        let own = result.looks.iter().filter(|look| look.tree == "change").map(|look| look.commands).max();
+        let Timings { queued, claim, run, effects, report } = result.evaluation.timings;
+        self.whole.push(whole);
+        self.beyond.push(whole.saturating_sub(own.unwrap_or_default()));
+        self.queued.push(queued);
+        self.claim.push(claim);
+        self.run.push(run);
+        self.effects.push(effects);
+        self.report.push(report);
+        self.around.push(whole.saturating_sub(queued + claim + run + effects + report));
+    }
+
+    fn rows(&self) -> [(&'static str, &Series); 8] {
+        [
+            ("a change whose commands do nothing, its base known", &self.whole),
+            ("  beyond its commands in the VM", &self.beyond),
+            ("  its judged look: in the queue", &self.queued),
+            ("  its judged look: until it has its VM", &self.claim),
+            ("  its judged look: files, judge and commands", &self.run),
+            ("  its judged look: stopping the VM, its effects", &self.effects),
+            ("  its judged look: the report", &self.report),
+            ("  around it: git, packing, the other look, the verdict", &self.around),
+        ]
+    }
 }
 
 struct Repeated {
@@ -95,16 +157,37 @@ struct Repeated {
 
 async fn all(settings: &Settings, plan: Plan) -> anyhow::Result<Measured> {
     let evaluator = SecureEvaluator::connect(settings).await?;
-    let (bare, tool) = tools(&evaluator, plan.rounds).await?;
-    let (cold, warm) = patches(&evaluator).await?;
+    let turns = tools(&evaluator, plan.rounds).await?;
+    let patches = if plan.patches == 0 { None } else { Some(patches(&evaluator, plan.patches).await?) };
     let idle = idle(&evaluator, plan.rounds).await?;
-    let repeated = repeated(&evaluator, plan.repeats).await?;
+    let repeated = if plan.repeats == 0 { None } else { Some(repeated(&evaluator, plan.repeats).await?) };
     evaluator.close().await;
-    Ok(Measured { bare, tool, idle, cold, warm, repeated })
+    Ok(Measured { turns, idle, patches, repeated })
+}
+
+/// Bare jobs, bare jobs of the tool's own program, and the tool's cases.
+#[derive(Default)]
+struct Turns {
+    bare: Series,
+    same: Series,
+    tool: Series,
+}
+
+/// So many jobs of one program, from their submission to the last result.
+async fn bare(evaluator: &SecureEvaluator, program: &str, input: Option<&str>) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let jobs = (0..CASES)
+        .map(|_| Submission { stdin: input.map(ToOwned::to_owned), ..Submission::command([program]) });
+    let pending: Vec<_> = evaluator.client().submit_many(jobs).try_collect().await?;
+    let mut done = as_they_come(pending);
+    while let Some(evaluation) = done.next().await {
+        ensure!(evaluation?.cause.is_none(), "a job that does nothing must pass");
+    }
+    Ok(begun.elapsed())
 }
 
 /// Bare jobs and a tool's cases, in turns; the first round does not count.
-async fn tools(evaluator: &SecureEvaluator, rounds: usize) -> anyhow::Result<(Series, Series)> {
+async fn tools(evaluator: &SecureEvaluator, rounds: usize) -> anyhow::Result<Turns> {
     let dir = tempfile::tempdir()?;
     let folder = dir.path().join("bench_noop");
     std::fs::create_dir_all(&folder)?;
@@ -122,30 +205,26 @@ async fn tools(evaluator: &SecureEvaluator, rounds: usize) -> anyhow::Result<(Se
     std::fs::write(folder.join("parameters.json"), parameters)?;
     let tool = Tool::load(&folder)?;
     let registry = ToolRegistry::new(evaluator);
-    let (mut bare, mut tools) = (Series::default(), Series::default());
+    let mut turns = Turns::default();
     for round in 0..=rounds {
-        let begun = Instant::now();
-        let jobs = (0..CASES).map(|_| Submission::command(vec!["true".to_owned()]));
-        let pending: Vec<_> = evaluator.client().submit_many(jobs).try_collect().await?;
-        let mut done = as_they_come(pending);
-        while let Some(evaluation) = done.next().await {
-            ensure!(evaluation?.cause.is_none(), "a job that does nothing must pass");
-        }
-        let took = begun.elapsed();
+        let nothing = bare(evaluator, "true", None).await?;
+        let same = bare(evaluator, "cat", Some("{\"n\":0}")).await?;
         let begun = Instant::now();
         let result = registry.evaluate_tool(&tool, &Options { runs: 1, ..Options::default() }).await?;
+        let tool = begun.elapsed();
         ensure!(
             result.current.tally.passed == CASES as u64,
             "the tool's cases must pass: {:?}",
             result.current
         );
         if round > 0 {
-            bare.push(took);
-            tools.push(begun.elapsed());
+            turns.bare.push(nothing);
+            turns.same.push(same);
+            turns.tool.push(tool);
         }
         tracing::info!(round, "tool and bare jobs");
     }
-    Ok((bare, tools))
+    Ok(turns)
 }
 
 fn request(project: &Project, patches: impl IntoIterator<Item = Vec<u8>>) -> Request {
@@ -169,11 +248,11 @@ fn one(outcome: &Outcome) -> anyhow::Result<&SafetyResult> {
     Ok(&outcome.evaluated.first().context("one verdict")?.result)
 }
 
-/// Ten patches, each to a base that nobody knows, and ten to one whose prefix is there.
-async fn patches(evaluator: &SecureEvaluator) -> anyhow::Result<(Duration, Duration)> {
+/// Patches, each to a base that nobody knows, and as many to one whose prefix is there.
+async fn patches(evaluator: &SecureEvaluator, count: usize) -> anyhow::Result<(Duration, Duration)> {
     let unit = |project: &Project, number: usize| project.patch(&format!("src/{}", number % UNITS), "two\n");
     let mut cold = Duration::ZERO;
-    for number in 0..PATCHES {
+    for number in 0..count {
         let project = Project::new(UNITS)?;
         let request = request(&project, [unit(&project, number)?]);
         let begun = Instant::now();
@@ -183,8 +262,8 @@ async fn patches(evaluator: &SecureEvaluator) -> anyhow::Result<(Duration, Durat
         tracing::info!(number, ?cold, "a patch to a base of its own");
     }
     let project = Project::new(UNITS)?;
-    evaluate(evaluator, &request(&project, [unit(&project, PATCHES)?])).await?;
-    let patches: Vec<_> = (0..PATCHES).map(|number| unit(&project, number)).collect::<Result<_, _>>()?;
+    evaluate(evaluator, &request(&project, [unit(&project, count)?])).await?;
+    let patches: Vec<_> = (0..count).map(|number| unit(&project, number)).collect::<Result<_, _>>()?;
     let begun = Instant::now();
     let outcome = evaluate(evaluator, &request(&project, patches)).await?;
     let warm = begun.elapsed();
@@ -195,16 +274,17 @@ async fn patches(evaluator: &SecureEvaluator) -> anyhow::Result<(Duration, Durat
 }
 
 /// Changes whose base is known and whose commands do nothing: what is left is ours.
-async fn idle(evaluator: &SecureEvaluator, rounds: usize) -> anyhow::Result<Series> {
+async fn idle(evaluator: &SecureEvaluator, rounds: usize) -> anyhow::Result<Idle> {
     let project = Project::new(0)?;
-    let mut idle = Series::default();
+    let mut idle = Idle::default();
     for round in 0..=rounds {
         let request = request(&project, [project.patch("build.sh", &format!("# {round}\ntrue\n"))?]);
         let begun = Instant::now();
         let outcome = evaluate(evaluator, &request).await?;
+        let took = begun.elapsed();
         ensure!(one(&outcome)?.verdict == Verdict::Safe, "{:?}", one(&outcome)?.violations);
         if round > 0 {
-            idle.push(begun.elapsed());
+            idle.note(took, one(&outcome)?);
         }
     }
     Ok(idle)

@@ -1,6 +1,6 @@
 //! What a change did when it ran, as the host saw it from outside of the VM. Pure.
 
-use super::looks::Seen;
+use super::looks::{Seen, inside};
 use super::order::PROJECT;
 use super::suite::{self, Safety};
 use super::violation::Violation;
@@ -122,10 +122,6 @@ fn within(path: &str, kept: &[GlobSet; 2], allowed: &GlobSet) -> Option<(&'stati
     let cache = path.split('/').any(|part| part == "__pycache__" || part == ".pytest_cache");
     let is_kept = kept.iter().any(|set| set.is_match(path)) && !allowed.is_match(path) && !cache;
     is_kept.then_some(("behaviour.tests_rewritten", "it writes what it is judged by while it runs"))
-}
-
-fn inside(path: &str) -> Option<&str> {
-    path.strip_prefix(PROJECT)?.strip_prefix('/')
 }
 
 fn told(seen: &Seen, effect: &Effect) -> String {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// One thing that was held against each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// `build`, `tests`, `lint`, `effects`, `network`, `time`, `memory`, …
+    /// `build`, `tests`, `lint`, `effects`, `network`, `build_time`, `memory`, …
     pub name: String,
     /// Whether it speaks for the change.
     pub passed: bool,
@@ -38,6 +38,9 @@ pub(super) fn unsound(safety: &Safety, base: &Looks) -> Option<String> {
     }
     if let Some(canary) = base.judged.steps("canary").find(|step| step.succeeded()) {
         return Some(format!("the canary {:?} succeeds, and must fail", canary.name));
+    }
+    if let Some(why) = budget::unmeasurable(&safety.budgets, base) {
+        return Some(why);
     }
     if base.judged.passed(safety.suite.repeat).is_empty() {
         let failed = base.judged.outcomes().into_iter().next();
@@ -79,8 +82,8 @@ pub(super) fn compare(
             }
         }
     }
-    let figures = budget::figures(&safety.budgets, base, change);
-    found.extend(budget::violations(&figures));
+    let figures = budget::figures(&safety.budgets, base, change)?;
+    found.extend(budget::violations(&figures, change));
     found.retain(|violation| !safety.policy.waive.contains(&violation.rule));
     let checks = checks(safety, first, looks, &figures, &found);
     Ok((found, checks))
@@ -156,10 +159,11 @@ fn tests(safety: &Safety, seen: &Seen) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::order::{Answer, Look, Step, Test};
+    use super::super::order::{Answer, Look, PROJECT, Step, Test};
     use super::super::tree::{Entry, Tree};
     use super::*;
     use crate::cli::report::tests::sample;
+    use evalfleet_proto::effect::Effect;
     use std::collections::BTreeMap;
 
     fn safety() -> Safety {
@@ -178,6 +182,21 @@ mod tests {
             Seen { look, evaluation, laid: BTreeMap::new(), answer: Some(sound.clone()) }
         };
         Looks { judged: seen(Look::Judged), watched: seen(Look::Watched), prefix: None }
+    }
+
+    fn left(path: &str, size: u64) -> Effect {
+        let path = format!("{PROJECT}/{path}");
+        let effect = json!({"path": path, "change": "created", "type": "file", "size": size, "mode": "0755", "uid": 0, "gid": 0, "expected": true});
+        serde_json::from_value(effect).unwrap()
+    }
+
+    /// What is the same in all but what its build left.
+    fn building(sizes: [u64; 2]) -> Looks {
+        let mut looks = looks(|_| ());
+        for (seen, size) in [&mut looks.judged, &mut looks.watched].into_iter().zip(sizes) {
+            seen.evaluation.effects = vec![left("out/app", size), left("out/deep/x", 1), left("src/app", 9)];
+        }
+        looks
     }
 
     fn step(phase: &str, code: i32) -> Step {
@@ -203,6 +222,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_built_may_grow_by_its_share_and_a_violation_has_both_sizes() {
+        let mut safety = safety();
+        let size = json!({"paths": ["out/*"], "grows_at_most": "10%"});
+        safety.budgets.binary_size = Some(serde_json::from_value(size).unwrap());
+        let kib = |sizes: [u64; 2]| building(sizes.map(|size| size << 10));
+        let base = kib([100, 100]);
+        assert_eq!(unsound(&safety, &base), None);
+        let rules = |change: &[&Looks]| {
+            let (found, _) = compare(&safety, &[&base], change).unwrap();
+            found.into_iter().map(|it| (it.rule, it.message, it.evidence)).collect::<Vec<_>>()
+        };
+        // Ten in a hundred, and four of alignment.
+        assert!(rules(&[&kib([114, 50])]).is_empty());
+        // A look that shows less does not help, another run that does is noise.
+        let found = rules(&[&kib([50, 115])]);
+        assert_eq!(found.len(), 1);
+        let (rule, message, evidence) = &found[0];
+        assert_eq!(rule, "budget.binary_size");
+        assert!(message.contains("115.0 KiB") && message.contains("114.0 KiB"), "{message}");
+        assert!(evidence.contains("base: 100.0; change: 115.0"), "{evidence}");
+        assert!(rules(&[&kib([115, 115]), &kib([100, 100])]).is_empty());
+        let mut unlisted = kib([100, 100]);
+        unlisted.watched.evaluation.effects_omitted = 3;
+        assert_eq!(rules(&[&unlisted])[0].0, "budget.binary_size");
+        assert!(unsound(&safety, &unlisted).unwrap_or_default().contains("3 effects are missing"));
+        assert!(unsound(&safety, &looks(|_| ())).unwrap_or_default().contains("nothing under out/*"));
+    }
+
+    #[test]
     fn a_change_is_its_base_until_something_differs_and_rules_may_be_waived() {
         let (base, slow) = (
             looks(|answer| answer.steps.push(step("build", 0))),
@@ -213,12 +261,12 @@ mod tests {
         let (found, checks) = compare(&safety(), &[&base], &[&base]).unwrap();
         assert!(found.is_empty() && checks.iter().all(|check| check.passed), "{found:?}");
         let (found, checks) = compare(&safety(), &[&base], &[&slow]).unwrap();
-        assert_eq!(found.iter().map(|it| it.rule.as_str()).collect::<Vec<_>>(), ["budget.time"]);
-        assert!(checks.iter().any(|check| check.name == "time" && !check.passed));
+        assert_eq!(found.iter().map(|it| it.rule.as_str()).collect::<Vec<_>>(), ["budget.build_time"]);
+        assert!(checks.iter().any(|check| check.name == "build_time" && !check.passed));
         // One sample within bounds is enough: the other was noise.
         assert!(compare(&safety(), &[&base, &base], &[&slow, &base]).unwrap().0.is_empty());
         let mut lenient = safety();
-        lenient.policy.waive = vec!["budget.time".to_owned()];
+        lenient.policy.waive = vec!["budget.build_time".to_owned()];
         assert!(compare(&lenient, &[&base], &[&slow]).unwrap().0.is_empty());
     }
 }

@@ -1,28 +1,30 @@
 //! From a request to verdicts: the order of things, and all that waits.
 
+use super::CodeChange;
+use super::budget::is_measured;
 use super::commit::{self, Committed};
-use super::compare::{compare, unsound};
+use super::compare::compare;
 use super::error::Error;
-use super::looks::{Looks, Seen};
-use super::order::{Cargo, Errand, Look};
+use super::looks::Looks;
 use super::prefix::Prefixes;
 use super::report::{BaseOf, ChangeOf, Ending, SafetyResult, Subject, SuiteOf, Verdict};
-use super::source::{Applied, Base, Change, Repository};
-use super::tree::{Tree, contents};
+use super::source::{self, Applied, Base, Change, Repository};
 use super::violation::{VIOLATIONS_MAX, Violation};
-use super::{CodeChange, behaviour};
 use crate::client::Client;
 use crate::verdicts;
 use evalfleet_proto::Timestamp;
-use evalfleet_proto::evaluation::{Artifact, Evaluation};
+use evalfleet_proto::evaluation::Artifact;
 use evalfleet_proto::ids::{ImageRef, JobId, Sha256};
 use evalfleet_proto::status::{Cause, Exit};
 use evalfleet_service::settings::Settings;
-use std::collections::BTreeMap;
+use futures::StreamExt as _;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Changes that one request may bring.
 pub const CANDIDATES_MAX: usize = 100;
+/// Changes that are applied at one moment, each by programs of its own.
+const APPLIED_AT_ONCE: usize = 4;
 
 /// A repository, a base, and changes to it.
 #[derive(Debug, Clone)]
@@ -83,19 +85,34 @@ pub struct UnsafeModification {
 /// Evaluates changes, over a fleet.
 #[derive(Debug)]
 pub struct Changes<'c> {
-    client: &'c Client,
-    prefixes: Prefixes,
+    pub(super) client: &'c Client,
+    pub(super) prefixes: Prefixes,
     image: ImageRef,
-    patience: std::time::Duration,
+    pub(super) patience: std::time::Duration,
 }
 
 /// Base and image of one request, with what the verdicts say of them.
-struct Ground<'g> {
-    base: &'g Base,
-    image: ImageRef,
+pub(super) struct Ground<'g> {
+    pub(super) base: &'g Base,
+    pub(super) image: ImageRef,
     suite: SuiteOf,
-    repository: &'g Repository,
+    pub(super) repository: &'g Repository,
     started: Timestamp,
+}
+
+/// A candidate on its way to its verdict.
+pub(super) struct Contender<'r> {
+    pub(super) candidate: &'r Candidate,
+    applied: Result<Applied, source::Error>,
+    /// What was seen of it beside the base.
+    looks: Option<Looks>,
+}
+
+impl Contender<'_> {
+    /// The change, if it is run: it applies, and makes another tree than the base's.
+    pub(super) fn runs(&self, ground: &Ground<'_>) -> Option<&Applied> {
+        self.applied.as_ref().ok().filter(|applied| applied.tree_id != ground.base.tree_id)
+    }
 }
 
 impl<'c> Changes<'c> {
@@ -151,7 +168,7 @@ impl<'c> Changes<'c> {
     /// When the repository or its base is at fault, or the fleet cannot be reached. What is wrong with one
     /// candidate is its own verdict.
     pub async fn evaluate(&self, request: &Request, tell: &(dyn Fn(&str) + Sync)) -> Result<Outcome, Error> {
-        let started = Timestamp::now();
+        let (started, begun) = (Timestamp::now(), Instant::now());
         let repository = Repository::open(&request.repository).await?;
         let base = repository.base(&request.base, request.suite.as_deref()).await?;
         let image = self.image_of(&base, request)?;
@@ -159,18 +176,31 @@ impl<'c> Changes<'c> {
         let suite = SuiteOf { name: base.safety.name.clone(), declared: base.safety.declared, digest };
         let ground = Ground { base: &base, image, suite, repository: &repository, started };
         // What does not apply needs no base.
-        let mut applied = Vec::new();
-        for candidate in &request.candidates {
-            applied.push((candidate, repository.apply(&base, &candidate.change).await));
-        }
-        let runs =
-            applied.iter().any(|(_, applied)| applied.as_ref().is_ok_and(|it| it.tree_id != base.tree_id));
-        let seen = if runs { Some(self.base(&ground, tell).await?) } else { None };
-        let jobs = request.candidates.len();
-        let all = applied.into_iter().map(|(candidate, applied)| {
-            self.candidate(&ground, seen.as_ref(), candidate, applied, jobs, tell)
+        let apply = futures::stream::iter(&request.candidates).map(async |candidate| Contender {
+            candidate,
+            applied: ground.repository.apply(ground.base, &candidate.change).await,
+            looks: None,
         });
+        let mut contenders: Vec<Contender<'_>> = apply.buffered(APPLIED_AT_ONCE).collect().await;
+        tracing::debug!(since = ?begun.elapsed(), "the changes are applied");
+        let runs = contenders.iter().any(|contender| contender.runs(&ground).is_some());
+        let seen = match if runs { self.known(&ground).await } else { None } {
+            Some(looks) => Some((looks, true)),
+            None if runs => {
+                // What needs nothing of the base's does not wait for it.
+                let (base, early) = (self.base(&ground, tell), self.early(&ground, &contenders, tell));
+                let (base, early) = Box::pin(async { tokio::try_join!(base, early) }).await?;
+                contenders.iter_mut().zip(early).for_each(|(contender, looks)| contender.looks = looks);
+                Some((base, false))
+            }
+            None => None,
+        };
+        let jobs = contenders.len();
+        let all = contenders
+            .into_iter()
+            .map(|contender| self.contend(&ground, seen.as_ref(), contender, jobs, tell));
         let evaluated = futures::future::try_join_all(all).await?;
+        tracing::debug!(since = ?begun.elapsed(), "the changes are evaluated");
         Ok(Outcome { evaluated, repository, base })
     }
 
@@ -183,54 +213,16 @@ impl<'c> Changes<'c> {
         Ok(named.parse::<ImageRef>().map_err(wrong)?)
     }
 
-    /// Looks at the base, unless that was done before.
-    async fn base(&self, ground: &Ground<'_>, tell: &(dyn Fn(&str) + Sync)) -> Result<(Looks, bool), Error> {
-        let base = ground.base;
-        let judge = super::order::judge_digest();
-        let key = Prefixes::key(&base.tree_id, &base.safety, &ground.image, &judge);
-        let kept = match self.prefixes.get(&key) {
-            Some(looks) if self.is_whole(&looks).await => Some(looks),
-            _ => None,
-        };
-        let (looks, reused) = match kept {
-            Some(looks) => (looks, true),
-            None => {
-                tell(&format!("the base {} is built and tested", short(&base.commit)));
-                (self.looks(ground, &base.tree, None, "base", 1).await?, false)
-            }
-        };
-        if let Some(fault) = looks.both().into_iter().find_map(|seen| Some((seen.look, seen.fault()?))) {
-            return Err(Error::Machines { look: fault.0.as_str(), tree: "base", why: fault.1 });
-        }
-        if let Some(why) = unsound(&base.safety, &looks) {
-            return Err(Error::Base { commit: base.commit.clone(), why });
-        }
-        if !reused {
-            self.prefixes.put(&key, &looks);
-        }
-        Ok((looks, reused))
-    }
-
-    /// Whether what was built is still in the blob store.
-    async fn is_whole(&self, looks: &Looks) -> bool {
-        match looks.prefix {
-            None => true,
-            Some((key, _)) => match self.client.blobs().await {
-                Ok(blobs) => blobs.get(key).await.is_ok(),
-                Err(_) => false,
-            },
-        }
-    }
-
-    async fn candidate(
+    /// What one candidate comes to, held against what was `seen` of the base.
+    async fn contend(
         &self,
         ground: &Ground<'_>,
         seen: Option<&(Looks, bool)>,
-        candidate: &Candidate,
-        applied: Result<Applied, super::source::Error>,
+        contender: Contender<'_>,
         jobs: usize,
         tell: &(dyn Fn(&str) + Sync),
     ) -> Result<Evaluated, Error> {
+        let Contender { candidate, applied, looks: early } = contender;
         let mut subject = ground.subject(candidate);
         let applied = match applied {
             Ok(applied) => applied,
@@ -253,7 +245,13 @@ impl<'c> Changes<'c> {
                 Ending::Judged(applied.violations.clone(), Vec::new())
             }
             Some((looks, _)) => {
-                tell(&format!("{} is built and tested", candidate.name));
+                changes.push(match early {
+                    Some(looks) => looks,
+                    None => {
+                        tell(&format!("{} is built and tested", candidate.name));
+                        self.looks(ground, &applied.judged, looks.prefix, "change", jobs).await?
+                    }
+                });
                 self.judge(ground, looks, &applied, &mut changes, jobs).await?
             }
         };
@@ -264,7 +262,7 @@ impl<'c> Changes<'c> {
         Ok(Evaluated { result, safe })
     }
 
-    /// Looks at a change and holds it against its base. An excess is measured again before it is believed.
+    /// Holds a change that was looked at against its base. An excess is measured again before it is believed.
     async fn judge(
         &self,
         ground: &Ground<'_>,
@@ -274,7 +272,6 @@ impl<'c> Changes<'c> {
         jobs: usize,
     ) -> Result<Ending, Error> {
         let safety = &ground.base.safety;
-        changes.push(self.looks(ground, &applied.judged, base.prefix, "change", jobs).await?);
         let template = |looks: &Looks| looks.judged.evaluation.provenance.template.clone();
         if template(base) != template(&changes[0]) && changes[0].judged.answer.is_some() {
             // An image was built anew, or another worker has another: only like is held against like.
@@ -282,10 +279,10 @@ impl<'c> Changes<'c> {
         }
         let mut bases = vec![base.clone()];
         let (mut found, mut checks) = self.compare(ground, &bases, changes)?;
-        let measured = |found: &[Violation]| {
-            found.iter().any(|it| it.rule == "budget.time" || it.rule == "budget.memory")
-        };
-        if measured(&found) && found.iter().all(Violation::is_budget) && applied.violations.is_empty() {
+        if found.iter().any(is_measured)
+            && found.iter().all(Violation::is_budget)
+            && applied.violations.is_empty()
+        {
             let (again, change) = tokio::join!(
                 self.looks(ground, &ground.base.tree, base.prefix, "base", jobs),
                 self.looks(ground, &applied.judged, base.prefix, "change", jobs)
@@ -314,61 +311,6 @@ impl<'c> Changes<'c> {
     ) -> Result<(Vec<Violation>, Vec<super::compare::Check>), Error> {
         let (bases, changes): (Vec<_>, Vec<_>) = (bases.iter().collect(), changes.iter().collect());
         Ok(compare(&ground.base.safety, &bases, &changes)?)
-    }
-
-    /// Both looks at one tree, side by side.
-    async fn looks(
-        &self,
-        ground: &Ground<'_>,
-        tree: &Tree,
-        prefix: Option<(Sha256, u64)>,
-        role: &'static str,
-        jobs: usize,
-    ) -> Result<Looks, Error> {
-        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        let packed = tree.pack(&ground.repository.git, &ground.base.tree, now).await?;
-        let length = packed.len() as u64;
-        let cargo = Cargo { tree: (self.client.blobs().await?.put(packed).await?, length), prefix };
-        let look = async |look: Look| {
-            let labels = [("change", role.to_owned()), ("base", ground.base.commit.clone())];
-            let errand = Errand {
-                safety: &ground.base.safety,
-                tree,
-                cargo: &cargo,
-                look,
-                keeps: role == "base" && look == Look::Judged,
-                labels: labels
-                    .into_iter()
-                    .map(|(name, value)| (name.to_owned(), value))
-                    .collect::<BTreeMap<_, _>>(),
-            };
-            self.look(&errand, &ground.image, jobs).await
-        };
-        let (judged, watched) = tokio::join!(look(Look::Judged), look(Look::Watched));
-        let (mut judged, mut watched) = (judged?, watched?);
-        judged.laid = kept(ground, tree).await?;
-        watched.laid.clone_from(&judged.laid);
-        let kept = judged.evaluation.artifacts.first();
-        let prefix = kept.and_then(|artifact| Some((artifact.sha256?, artifact.bytes)));
-        Ok(Looks { judged, watched, prefix })
-    }
-
-    async fn look(&self, errand: &Errand<'_>, image: &ImageRef, jobs: usize) -> Result<Seen, Error> {
-        let (mut job, nonce) = errand.job(image).map_err(crate::client::Error::from)?;
-        job.expected_effects = behaviour::expected(errand.safety);
-        // Two for every candidate may stand before it in the queue.
-        let turns = u32::try_from(2 * jobs + 2).unwrap_or(u32::MAX);
-        let patience = job.limits.wall.saturating_mul(turns).saturating_add(self.patience);
-        let evaluation = self.client.submit_job(&job).await?.patience(patience).wait().await?;
-        let output = self.whole_output(&evaluation).await?;
-        Ok(Seen::new(errand.look, evaluation, &output, &nonce))
-    }
-
-    async fn whole_output(&self, evaluation: &Evaluation) -> Result<Vec<u8>, Error> {
-        match (evaluation.stdout.truncated, evaluation.stdout.sha256) {
-            (true, Some(key)) => Ok(self.client.blobs().await?.get(key).await?),
-            _ => Ok(evaluation.stdout.text.clone().into_bytes()),
-        }
     }
 
     /// Sends a verdict to be recorded: its evaluation, and all of it as an artifact of that.
@@ -412,6 +354,12 @@ impl Outcome {
 }
 
 impl Ground<'_> {
+    /// What looks at the base are kept under.
+    pub(super) fn key(&self) -> Sha256 {
+        let judge = super::order::judge_digest();
+        Prefixes::key(&self.base.tree_id, &self.base.safety, &self.image, &judge)
+    }
+
     fn subject(&self, candidate: &Candidate) -> Subject {
         let patch = match &candidate.change {
             Change::Patch(patch) => Some(Sha256::of(patch)),
@@ -425,23 +373,4 @@ impl Ground<'_> {
             submitted: self.started,
         }
     }
-}
-
-/// The files of a tree that must stay as they are while it runs, with their contents' hashes.
-async fn kept(ground: &Ground<'_>, tree: &Tree) -> Result<BTreeMap<String, Sha256>, Error> {
-    let safety = &ground.base.safety;
-    let (tests, protected, allowed) = (safety.tests()?, safety.protected()?, safety.allowed()?);
-    let is_kept = |name: &str| (tests.is_match(name) || protected.is_match(name)) && !allowed.is_match(name);
-    let files = tree.0.iter().filter(|(_, entry)| !entry.is_link() && !entry.is_submodule());
-    let files = files.filter_map(|(path, entry)| Some((std::str::from_utf8(path).ok()?, entry)));
-    let files: Vec<_> = files.filter(|(name, _)| is_kept(name)).collect();
-    let contents = contents(&ground.repository.git, files.iter().map(|(_, entry)| *entry)).await?;
-    let hashed = files
-        .iter()
-        .filter_map(|(name, entry)| Some(((*name).to_owned(), Sha256::of(contents.get(&entry.oid)?))));
-    Ok(hashed.collect())
-}
-
-fn short(commit: &str) -> &str {
-    commit.get(..12).unwrap_or(commit)
 }

@@ -1,11 +1,14 @@
 //! What was seen of one tree, in both looks.
 
-use super::order::{Answer, Look, Step, Test};
+use super::order::{Answer, Look, PROJECT, Step, Test};
+use evalfleet_proto::effect::{Change, ObjectType};
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::Sha256;
 use evalfleet_proto::status::{Cause, Status};
+use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// One VM's run: what the host says, and what the judge in it answered, if it did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -79,10 +82,28 @@ impl Seen {
         format!("{} ({}){err}", evaluation.status.as_str(), said.join("; "))
     }
 
-    /// Seconds that building and testing took, by the VM's clock.
-    pub(super) fn seconds(&self) -> f64 {
-        let phases = ["build", "test"];
-        phases.iter().flat_map(|phase| self.steps(phase)).map(|step| step.seconds).sum()
+    /// Seconds that a phase took, by the VM's clock.
+    pub(super) fn seconds(&self, phase: &str) -> f64 {
+        self.steps(phase).map(|step| step.seconds).sum()
+    }
+
+    /// What the suite's own programs took, by the VM's clock: all but what the judge runs for itself.
+    pub(super) fn commands(&self) -> Duration {
+        let steps = self.answer.iter().flat_map(|answer| &answer.steps);
+        let seconds = steps.filter(|step| step.phase != "probe").map(|step| step.seconds).sum();
+        // The guest's word: where it is no time, it is none.
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+
+    /// Bytes of the files under `paths` that the run left in the project, as the host read them from the VM's disk;
+    /// none where not all that it left is listed.
+    pub(super) fn built(&self, paths: &GlobSet) -> Option<u64> {
+        let left = self.evaluation.effects.iter().filter(|effect| {
+            effect.object == ObjectType::File
+                && effect.change != Change::Deleted
+                && inside(&effect.path).is_some_and(|path| paths.is_match(path))
+        });
+        (self.evaluation.effects_omitted == 0).then(|| left.map(|effect| effect.size).sum())
     }
 
     /// Memory that the whole of it took, as the VM's kernel counts it.
@@ -90,6 +111,11 @@ impl Seen {
         let metrics = &self.evaluation.metrics;
         metrics.guest.as_ref().map_or(metrics.memory_peak_bytes, |guest| guest.memory_peak_bytes)
     }
+}
+
+/// The path within the project, of what lies there.
+pub(super) fn inside(path: &str) -> Option<&str> {
+    path.strip_prefix(PROJECT)?.strip_prefix('/')
 }
 
 impl Looks {

@@ -19,6 +19,7 @@
 //! - [`policy`], with [`dependencies`] and [`secrets`], judges the change as a text.
 //! - [`order`] makes the jobs, `judge/` is what runs in the VMs, [`looks`] holds what was seen.
 //! - [`compare`] decides, with [`tests_held`], [`behaviour`] and [`budget`].
+//! - `evaluate` is the order of all this, `looking` asks the fleet.
 //! - [`report`] is the document, [`prefix`] keeps what was seen of a base, [`commit`] makes a safe change.
 //!
 //! Known limit: tests in Python run in the process that imports the change. One that searches that process's
@@ -53,6 +54,7 @@ mod report;
 mod commit;
 mod error;
 mod evaluate;
+mod looking;
 
 pub use budget::Figure;
 pub use commit::{Committed, TRAILER};

@@ -202,3 +202,44 @@ pub(super) struct Finding {
 pub(super) fn judge_digest() -> Sha256 {
     Sha256::of(format!("{JUDGE}\0{PYTESTS}").as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    /// Both sides of the judge's channel, without a VM: it reads and writes JSON in a way of its own.
+    #[test]
+    fn the_judge_reads_what_is_written_here_and_writes_what_is_read_here() {
+        let text = "quotes \" and \\ and / and \n\u{1}\u{7f}\u{2028} and ü and 🦀";
+        let step = |code, seconds| Step {
+            phase: "test".to_owned(),
+            name: text.to_owned(),
+            turn: 1,
+            ended: "exit".to_owned(),
+            code,
+            seconds,
+            output: text.to_owned(),
+        };
+        let answer = Answer {
+            nonce: text.to_owned(),
+            disguised: true,
+            steps: vec![step(-9, 0.001), step(127, 1e6)],
+            ..Answer::default()
+        };
+        let script = "import judge, sys\nsys.stdout.write(judge.as_json(judge.from_json(sys.stdin.buffer.read().decode())))";
+        let mut python = Command::new("python3")
+            .args(["-EsSB", "-c", script])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/change/judge"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there");
+        let written = serde_json::to_vec(&answer).unwrap();
+        python.stdin.take().unwrap().write_all(&written).unwrap();
+        let output = python.wait_with_output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(serde_json::from_slice::<Answer>(&output.stdout).unwrap(), answer);
+    }
+}

@@ -3,7 +3,7 @@
 use super::dependencies;
 use super::secrets;
 use super::suite::{self, Safety};
-use super::tree::{Entry, Touched};
+use super::tree::{Contents, Entry, Touched};
 use super::violation::{VIOLATIONS_MAX, Violation};
 use globset::GlobSet;
 use regex::Regex;
@@ -23,9 +23,6 @@ static VM_DETECTION: LazyLock<Regex> = LazyLock::new(|| {
 
 /// What is not run: detection is no matter there.
 const PROSE: [&str; 4] = [".md", ".txt", ".rst", ".adoc"];
-
-/// The contents of changed files, by object id.
-type Contents = BTreeMap<String, Vec<u8>>;
 
 /// The sum of a change, as the verdict tells it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

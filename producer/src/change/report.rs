@@ -11,6 +11,7 @@ use evalfleet_proto::ids::{JobId, Sha256};
 use evalfleet_proto::status::{Cause, Exit, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The kind of such evaluations.
 pub const KIND: &str = "code_change";
@@ -85,6 +86,9 @@ pub struct LookAt {
     pub evaluation: JobId,
     /// Whether it was made for an earlier change to the same base.
     pub reused: bool,
+    /// What the suite's own programs took in it, by the VM's clock.
+    #[serde(rename = "commands_ms", with = "evalfleet_proto::units::millis", default)]
+    pub commands: Duration,
 }
 
 /// The verdict on a change with everything that it rests on.
@@ -228,6 +232,7 @@ fn looks(base: Option<(&Looks, bool)>, change: &[&Looks]) -> Vec<LookAt> {
             look: seen.look,
             evaluation: seen.evaluation.id,
             reused,
+            commands: seen.commands(),
         })
     };
     let base = base.into_iter().flat_map(|(looks, reused)| at("base", looks, reused));

@@ -132,19 +132,25 @@ impl Repository {
             std::path::absolute(path).map_err(|source| Error::Disk { path: path.to_owned(), source })?;
         let plain = Git::new(room.path());
         let is_bundle = path.is_file();
-        let git_dir = if is_bundle {
+        // A worktree's objects are those of its repository.
+        let objects = ["--path-format=absolute", "--git-path", "objects"];
+        let (git_dir, objects) = if is_bundle {
             let to = room.path().join("repository.git");
             let args =
                 ["clone".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), path.as_os_str(), to.as_os_str()];
             plain.ask(&args, Vec::new()).await.map_err(none)?;
-            to
+            (to.clone(), to.join("objects"))
         } else {
-            let args = ["-C", &path.to_string_lossy(), "rev-parse", "--absolute-git-dir"];
-            PathBuf::from(plain.line(&args).await.map_err(none)?)
+            let path = path.to_string_lossy();
+            let args = [&["-C", &*path, "rev-parse", "--absolute-git-dir"], &objects[..]].concat();
+            let places = plain.line(&args).await.map_err(none)?;
+            let (git_dir, objects) = places.split_once('\n').ok_or_else(|| Error::NoRepository {
+                path: PathBuf::from(&*path),
+                why: format!("git answers {places:?}"),
+            })?;
+            (PathBuf::from(git_dir), PathBuf::from(objects))
         };
         let whole = plain.with("GIT_DIR", &git_dir);
-        // A worktree's objects are those of its repository.
-        let objects = whole.line(&["rev-parse", "--path-format=absolute", "--git-path", "objects"]).await?;
         let ours = room.path().join("objects");
         for folder in [ours.join("pack"), ours.join("info")] {
             std::fs::create_dir_all(&folder).map_err(|source| Error::Disk { path: folder, source })?;
@@ -156,26 +162,32 @@ impl Repository {
         Ok(Self { path, git, is_bundle, room })
     }
 
-    /// The commit that `revision` names.
-    async fn commit(&self, revision: &str) -> Result<String, Error> {
-        let name = format!("{revision}^{{commit}}");
-        self.git.line(&["rev-parse", "--verify", "--quiet", "--end-of-options", &name]).await.map_err(
-            |error| Error::NoRevision {
-                path: self.path.clone(),
-                revision: revision.to_owned(),
-                why: error.to_string(),
-            },
-        )
-    }
-
-    async fn tree_of(&self, commit: &str) -> Result<String, Error> {
-        Ok(self.git.line(&["rev-parse", &format!("{commit}^{{tree}}")]).await?)
+    /// The commit that `revision` names, and its tree.
+    async fn commit(&self, revision: &str) -> Result<(String, String), Error> {
+        let none =
+            |why: String| Error::NoRevision { path: self.path.clone(), revision: revision.to_owned(), why };
+        if revision.contains('\n') {
+            return Err(none("a revision's name has no line breaks".to_owned()));
+        }
+        // Names go in as text, so that none can be taken for an option.
+        let asked = format!("{revision}^{{commit}}\n{revision}^{{tree}}\n");
+        let answer = self.git.ask(&["cat-file", "--batch-check"], asked.into_bytes()).await;
+        let answer = answer.map_err(|error| none(error.to_string()))?;
+        let answer = String::from_utf8_lossy(&answer);
+        let mut lines = answer.lines();
+        let mut next = |kind: &str| {
+            let line = lines.next().unwrap_or_default();
+            let mut words = line.split(' ');
+            let id = words.next().filter(|_| words.next() == Some(kind));
+            id.map(ToOwned::to_owned)
+                .ok_or_else(|| none(format!("git knows no {kind} by this name ({line})")))
+        };
+        Ok((next("commit")?, next("tree")?))
     }
 
     /// Reads the base, and the suite `suite` that it declares.
     pub(super) async fn base(&self, revision: &str, suite: Option<&str>) -> Result<Base, Error> {
-        let commit = self.commit(revision).await?;
-        let tree_id = self.tree_of(&commit).await?;
+        let (commit, tree_id) = self.commit(revision).await?;
         let tree = Tree::read(&self.git, &tree_id).await?;
         let file = tree.file(&self.git, FILE).await?;
         let safety = Safety::of(&tree, file.as_deref(), suite)?;
@@ -190,12 +202,11 @@ impl Repository {
                 Err(error) => return inside_git(error, base),
             },
             Change::Revision(revision) => {
-                let commit = self.commit(revision).await?;
+                let (commit, tree) = self.commit(revision).await?;
                 let stands = self.git.line(&["merge-base", "--is-ancestor", &base.commit, &commit]).await;
                 if stands.is_err() {
                     return Err(Error::Unrelated { revision: revision.clone(), base: base.commit.clone() });
                 }
-                let tree = self.tree_of(&commit).await?;
                 (Some(commit), tree)
             }
         };
@@ -271,3 +282,6 @@ fn judged(base: &Base, mut tree: Tree) -> Result<Tree, Error> {
     }
     Ok(tree)
 }
+
+#[cfg(test)]
+mod tests;

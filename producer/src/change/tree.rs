@@ -138,10 +138,14 @@ impl Tree {
         Ok(contents(git, std::iter::once(entry)).await?.remove(&entry.oid))
     }
 
+    /// What all its files and links hold.
+    pub(super) async fn contents(&self, git: &Git) -> Result<Contents, Error> {
+        contents(git, self.0.values().filter(|entry| !entry.is_submodule())).await
+    }
+
     /// Packs the tree as a tar. What `base` has as well is as old as time, so that what was built of it stays
     /// valid; what it has not is of `now`.
-    pub(super) async fn pack(&self, git: &Git, base: &Self, now: u64) -> Result<Vec<u8>, Error> {
-        let contents = contents(git, self.0.values().filter(|entry| !entry.is_submodule())).await?;
+    pub(super) fn pack(&self, contents: &Contents, base: &Self, now: u64) -> Result<Vec<u8>, Error> {
         let mut archive = tar::Builder::new(Vec::new());
         for (path, entry) in &self.0 {
             let failed = |source| Error::Pack { path: shown(path), source };
@@ -182,11 +186,11 @@ fn add(
     archive.append_data(&mut header, path, content)
 }
 
-/// The contents of these entries, by their ids.
-pub(super) async fn contents(
-    git: &Git,
-    entries: impl Iterator<Item = &Entry>,
-) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+/// Contents by the ids of those that hold them.
+pub(super) type Contents = BTreeMap<String, Vec<u8>>;
+
+/// The contents of these entries.
+pub(super) async fn contents(git: &Git, entries: impl Iterator<Item = &Entry>) -> Result<Contents, Error> {
     let ids: std::collections::BTreeSet<&str> = entries.map(|entry| entry.oid.as_str()).collect();
     let asked = ids.iter().map(|id| format!("{id}\n")).collect::<String>();
     let answer = git.ask(&["cat-file", "--batch"], asked.into_bytes()).await?;
@@ -194,7 +198,7 @@ pub(super) async fn contents(
 }
 
 /// Reads `<oid> <type> <size>\n<content>\n…`.
-fn split(mut answer: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+fn split(mut answer: &[u8]) -> Result<Contents, Error> {
     let mut found = BTreeMap::new();
     while !answer.is_empty() {
         let end = answer.iter().position(|byte| *byte == b'\n').unwrap_or(answer.len());

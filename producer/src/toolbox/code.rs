@@ -1,7 +1,8 @@
 //! A tool with its code: a folder, and the digest of all in it.
 
 use evalfleet_images::tool::{self, ToolSpec};
-use evalfleet_proto::ids::Sha256;
+use evalfleet_proto::ids::{ImageRef, Sha256};
+use evalfleet_proto::units::{ByteSize, parse_duration};
 use std::path::{Path, PathBuf};
 
 /// Files that one tool may have.
@@ -64,6 +65,7 @@ impl Tool {
     /// Names what is wrong with it.
     pub fn load(folder: &Path) -> Result<Self, Error> {
         let spec = ToolSpec::load(folder)?;
+        understood(&spec).map_err(|what| Error::Unfit { path: folder.to_owned(), what })?;
         let mut files = Vec::new();
         gather(folder, folder, 0, &mut files)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -84,6 +86,26 @@ impl Tool {
         let bytes = [image.as_bytes(), &serde_json::to_vec(&spec).unwrap_or_default()].concat();
         Self { code: Sha256::of(&bytes), spec, files: Vec::new() }
     }
+}
+
+/// Checks what the specification has as text, and calls are made of.
+fn understood(spec: &ToolSpec) -> Result<(), String> {
+    fn read<T, E: std::fmt::Display>(
+        name: &str,
+        text: Option<&str>,
+        as_what: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<(), String> {
+        let read = text.map(as_what).transpose();
+        read.map(|_| ()).map_err(|error| format!("cannot be read in {name}: {error}"))
+    }
+    let image = Some(spec.image.as_str()).filter(|image| !image.is_empty());
+    read("image", image, str::parse::<ImageRef>)?;
+    let limits = &spec.limits;
+    read("limits.wall", limits.wall.as_deref(), parse_duration)?;
+    read("limits.cpu", limits.cpu.as_deref(), parse_duration)?;
+    read("limits.memory", limits.memory.as_deref(), str::parse::<ByteSize>)?;
+    read("limits.disk", limits.disk.as_deref(), str::parse::<ByteSize>)?;
+    read("limits.output", limits.output.as_deref(), str::parse::<ByteSize>)
 }
 
 fn gather(root: &Path, folder: &Path, depth: usize, files: &mut Vec<File>) -> Result<(), Error> {

@@ -124,11 +124,14 @@ pub(super) async fn evaluate(
     if tool.spec.cases.is_empty() {
         return Err(Error::NoCases(tool.spec.name.clone()));
     }
-    // The past is read first: what is recorded now must not be taken for it.
     let api = Api::new(&evaluator.settings().api)?;
-    let historical = history::read(&api, &tool.spec.name, &tool.code).await?;
     let runs = options.runs.clamp(1, RUNS_MAX);
-    let mut all = rounds(evaluator, tool, &tool.spec.cases.iter().collect::<Vec<_>>(), runs).await?;
+    let cases: Vec<&Case> = tool.spec.cases.iter().collect();
+    // Side by side: what is read of the past are verdicts, and the runs of cases are none.
+    let (historical, mut all) = tokio::try_join!(
+        async { Ok(history::read(&api, &tool.spec.name, &tool.code).await?) },
+        rounds(evaluator, tool, &cases, runs)
+    )?;
     let failing: Vec<&Case> = tool
         .spec
         .cases

@@ -5,11 +5,14 @@ use crate::api::{self, Api, Query};
 use evalfleet_analytics::rate::{Pairs, Tally};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::ids::{JobId, Sha256};
+use futures::stream::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde_json::Value;
 
 /// Earlier evaluations of a name that are read, the newest first.
 const READ_MAX: usize = 50;
+/// How many of them are asked for at one moment.
+const AT_ONCE: usize = 8;
 
 /// One earlier evaluation of the name.
 #[derive(Debug, Clone, Serialize)]
@@ -56,9 +59,13 @@ impl Historical {
 
 /// Asks the history for what is known of `name`, whose code is `code` now.
 pub(super) async fn read(api: &Api, name: &str, code: &Sha256) -> Result<Historical, api::Error> {
-    let mut historical = Historical { calls: calls(api, name).await?, ..Historical::default() };
-    for id in evaluations(api, name).await? {
-        let Some(evaluation) = api.recorded(id).await? else { continue };
+    let (calls, ids) = tokio::try_join!(calls(api, name), evaluations(api, name))?;
+    let mut historical = Historical { calls, ..Historical::default() };
+    let documents =
+        futures::stream::iter(ids).map(async |id| Ok::<_, api::Error>((id, api.recorded(id).await?)));
+    let mut documents = documents.buffered(AT_ONCE);
+    while let Some((id, evaluation)) = documents.try_next().await? {
+        let Some(evaluation) = evaluation else { continue };
         let cases = cases_of(&evaluation);
         let tally = cases.iter().fold(Tally::default(), |sum, case| Tally {
             passed: sum.passed + case.runs.passed,

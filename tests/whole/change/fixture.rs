@@ -1,5 +1,8 @@
 //! A small project with a suite of shell scripts and one of Python, and changes to it.
 
+use evalfleet_proto::ids::Sha256;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,9 +94,35 @@ impl Fixture {
         path.display().to_string()
     }
 
+    /// The hash of all that is in the repository's folder, Git's own files included: paths, modes and contents.
+    pub(crate) fn digest(&self) -> Sha256 {
+        let mut told = Vec::new();
+        gather(&self.path(), &mut told);
+        Sha256::of(&told)
+    }
+
     /// A link in the tree.
     pub(crate) fn link(&self, name: &str, target: &str) {
         std::os::unix::fs::symlink(target, self.path().join(name)).expect("linked");
+    }
+}
+
+fn gather(folder: &Path, told: &mut Vec<u8>) {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    for path in paths {
+        let meta = std::fs::symlink_metadata(&path).expect("it is there");
+        told.extend_from_slice(path.as_os_str().as_bytes());
+        told.extend_from_slice(&meta.permissions().mode().to_be_bytes());
+        if meta.is_dir() {
+            gather(&path, told);
+        } else if meta.is_symlink() {
+            let target = std::fs::read_link(&path).expect("a link");
+            told.extend_from_slice(target.as_os_str().as_bytes());
+        } else {
+            told.extend_from_slice(Sha256::of(&std::fs::read(&path).expect("a file")).to_string().as_bytes());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A VM at work on its one job, and what is left of it afterwards.
 
 use super::agent::{Agent, Voice};
+use super::breath::Breath;
 use super::chore;
 use super::clone::ResetProof;
 use super::metrics::{self, Usage};
@@ -9,7 +10,7 @@ use super::process::Process;
 use super::qapi::qmp::{DiskCounters, Qmp};
 use super::template::Template;
 use super::{Error, sparse};
-use evalfleet_proto::guest::{CHUNK_BYTES, Exited, FromGuest, Put, Run, ToGuest};
+use evalfleet_proto::guest::{CHUNK_BYTES, Exited, FromGuest, Run, ToGuest};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -242,29 +243,24 @@ impl Active {
         self.process.run_dir()
     }
 
-    /// Lays one file into the guest.
+    /// Lays chunks of files into the guest.
     ///
     /// # Errors
-    /// When the guest cannot write it there: `Ok(Err(why))`. When the VM is broken: `Err`.
-    pub async fn put(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<Result<(), String>, Error> {
-        let mut offset = 0;
-        loop {
-            let end = content.len().min(offset + CHUNK_BYTES);
-            let data = content[offset..end].to_vec();
-            let put = Put { path: path.to_owned(), mode, offset: offset as u64, data };
-            self.agent.voice.say(&ToGuest::Put(put)).await?;
+    /// When the guest cannot write one of them: `Ok(Err(why))`, the first reason. When the VM is broken: `Err`.
+    pub async fn lay(&mut self, breath: &Breath) -> Result<Result<(), String>, Error> {
+        self.agent.voice.say_all(breath.words()).await?;
+        let mut laid = Ok(());
+        // Every answer is heard, or it would be taken for that to the next question.
+        for _ in breath.words() {
             match timeout(ANSWER, self.agent.ear.hear()).await {
                 Ok(Ok(FromGuest::Laid { error: None })) => {}
-                Ok(Ok(FromGuest::Laid { error: Some(error) })) => return Ok(Err(error)),
+                Ok(Ok(FromGuest::Laid { error: Some(error) })) => laid = laid.and(Err(error)),
                 Ok(Ok(other)) => return Err(Error::Agent(format!("answers a file with {other:?}"))),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => return Err(Error::TimedOut { what: "laying a file", seconds: ANSWER.as_secs() }),
             }
-            offset = end;
-            if offset >= content.len() {
-                return Ok(Ok(()));
-            }
         }
+        Ok(laid)
     }
 
     /// Runs the job's one program to its end, or to a limit's.

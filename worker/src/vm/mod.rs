@@ -15,6 +15,7 @@
 
 pub mod accelerator;
 mod agent;
+pub mod breath;
 mod chore;
 mod clone;
 mod complaints;

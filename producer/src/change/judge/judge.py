@@ -5,22 +5,28 @@ subject's reach. It takes nothing from the subject's output: a step's word is it
 a test's comes over a channel of its own, with a secret on every line and at its end. In the watched run (`user` is 0)
 the subject is root as well; nothing of that run's document is believed but what the host saw.
 
-Only modules of python3-minimal, and nothing of the tree is imported here.
+Only modules of python3-minimal, and nothing of the tree is imported here. What takes long to import (json, re, signal) is
+imported only by the runners that need it: of a suite of quick commands, Python's own start is the most expensive part.
 """
 
-import json
 import os
-import re
 import select
-import signal
 import sys
 import time
+
+try:
+    from _json import encode_basestring_ascii as quoted
+except ImportError:
+    from json.encoder import encode_basestring_ascii as quoted
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOME = "/home/dev"
 PROJECT = HOME + "/project"
 OUTPUT_KEPT = 4096
 CHANNEL_MAX = 4 << 20
+SIGKILL = 9
+# How long to look away from a process whose end cannot be waited for.
+GLANCE = 0.02
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": HOME,
@@ -79,11 +85,12 @@ def become(user):
         os.setresuid(user, user, user)
 
 
-def run(argv, user, seconds, feed=b"", channel=False, whole=False, cwd=PROJECT):
-    """Runs a program to its end, or to `seconds`. With `channel`, what it writes to descriptor 3 is kept apart."""
+def run(argv, user, seconds, feed=b"", channel=False, whole=False, cwd=PROJECT, reads=None):
+    """Runs a program to its end, or to `seconds`. With `channel`, what it writes to descriptor 3 is kept apart.
+    `reads` is a file for its standard input, instead of `feed`."""
     begun = time.monotonic()
     out_read, out_write = os.pipe()
-    in_read, in_write = os.pipe()
+    in_read, in_write = (os.open(reads, os.O_RDONLY), None) if reads else os.pipe()
     told_read, told_write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -98,7 +105,7 @@ def run(argv, user, seconds, feed=b"", channel=False, whole=False, cwd=PROJECT):
             os.umask(0o022)
             become(user)
             os.chdir(cwd)
-            os.execvpe(argv[0], argv, ENVIRONMENT)
+            execute(argv)
         except BaseException as error:
             os.write(2, ("%s: %s\n" % (argv[0], error)).encode())
         os._exit(127)
@@ -112,31 +119,57 @@ def run(argv, user, seconds, feed=b"", channel=False, whole=False, cwd=PROJECT):
     return Ended(how, code, time.monotonic() - begun, output.text(), told.text())
 
 
+def execute(argv):
+    """Becomes a program. As os.execvpe, which imports a module for it, in every process anew."""
+    if "/" in argv[0]:
+        os.execve(argv[0], argv, ENVIRONMENT)
+    failure = FileNotFoundError(2, "not found")
+    for folder in ENVIRONMENT["PATH"].split(":"):
+        try:
+            os.execve("%s/%s" % (folder, argv[0]), argv, ENVIRONMENT)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            failure = error
+    raise failure
+
+
 def attend(pid, until, streams, feed_to, feed):
     """Reads what a process writes until it ends. Who it left behind may hold its streams for ever."""
-    for descriptor in list(streams) + [feed_to]:
+    for descriptor in list(streams) + ([] if feed_to is None else [feed_to]):
         os.set_blocking(descriptor, False)
-    open_streams, how = set(streams), None
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    open_streams, how, its_end = set(streams), None, end_of(pid)
     while how is None:
+        feed_to, feed = give(feed_to, feed)
+        left = until - time.monotonic()
+        wait = max(0, left) if its_end is not None else min(GLANCE, max(0, left))
+        wanted = list(open_streams) + ([] if its_end is None else [its_end])
+        ready, _, _ = select.select(wanted, [] if feed_to is None else [feed_to], [], wait)
+        for descriptor in open_streams.intersection(ready):
+            if not take(descriptor, streams[descriptor]):
+                open_streams.discard(descriptor)
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             how = ("exit", os.waitstatus_to_exitcode(status))
-        elif time.monotonic() > until:
-            os.killpg(pid, signal.SIGKILL)
+        elif left <= 0:
+            os.killpg(pid, SIGKILL)
             os.waitpid(pid, 0)
-            how = ("timeout", -9)
-        feed_to, feed = give(feed_to, feed)
-        ready, _, _ = select.select(list(open_streams), [], [], 0.02 if how is None else 0)
-        for descriptor in ready:
-            if not take(descriptor, streams[descriptor]):
-                open_streams.discard(descriptor)
+            how = ("timeout", -SIGKILL)
     for descriptor in open_streams:
         while take(descriptor, streams[descriptor]):
             pass
-    if feed_to is not None:
-        os.close(feed_to)
+    for descriptor in (feed_to, its_end):
+        if descriptor is not None:
+            os.close(descriptor)
     return ("signal", how[1]) if how[0] == "exit" and how[1] < 0 else how
+
+
+def end_of(pid):
+    """What can be read once a process has ended; None where its kernel has no such thing."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 def give(descriptor, data):
@@ -220,6 +253,8 @@ class Judge:
             self.heard(path, turn, secret, ended)
 
     def heard(self, path, turn, secret, ended):
+        import json
+
         finished, canaries = False, 0
         for line in ended.channel.splitlines():
             word, _, text = line.partition(" ")
@@ -272,6 +307,8 @@ class Judge:
             self.libtest(name, turn, ended, lines)
 
     def libtest(self, name, turn, ended, lines):
+        import re
+
         found = dict(re.findall(r"^test (\S+)(?: - should panic)? \.\.\. (ok|FAILED|ignored)\b", lines, re.MULTILINE))
         canaries = [test for test in found if self.canary in test]
         whole = re.search(r"^test result: ", lines, re.MULTILINE) and ended.how == "exit" and ended.code == 101
@@ -291,6 +328,8 @@ class Judge:
 
 def test_programs(messages):
     """The test programs that cargo built: name, program, folder of the package."""
+    import json
+
     found = []
     for line in messages.splitlines():
         try:
@@ -313,47 +352,94 @@ def to_its_end(argv):
 
 
 def prepare(order):
-    """Lays the tree out, and what was built of the base."""
+    """Lays the tree out, and what was built of the base, as what is the subject's own."""
+    user, known = order["user"], os.path.isdir(HOME)
     os.makedirs(PROJECT, exist_ok=True)
+    if user:
+        with open("/etc/passwd", "a") as accounts:
+            accounts.write("dev:x:%d:%d::%s:/bin/sh\n" % (user, user, HOME))
+        for place in (HOME, PROJECT):
+            os.chown(place, user, user)
+        if known:
+            run(["chown", "-hR", "%d:%d" % (user, user), HOME], 0, 300, cwd="/")
     for name, flags in (("prefix.tgz", "-xzpf"), ("tree.tar", "-xpf")):
         path = os.path.join(HERE, name)
         if os.path.exists(path):
-            unpack = run(["tar", flags, path, "-C", PROJECT, "--no-same-owner"], 0, 300, cwd="/")
+            unpack = run(["tar", flags, "-", "-C", PROJECT, "--no-same-owner"], user, 300, cwd="/", reads=path)
             if not unpack.ok():
                 sys.exit("cannot unpack %s: %s" % (name, unpack.output))
             os.unlink(path)
-    if order["user"]:
-        with open("/etc/passwd", "a") as accounts:
-            accounts.write("dev:x:%d:%d::%s:/bin/sh\n" % (order["user"], order["user"], HOME))
-        owner = "%d:%d" % (order["user"], order["user"])
-        run(["chown", "-hR", owner, HOME], 0, 300, cwd="/")
 
 
-DISGUISE = r"""
-mkdir -p /dev/shm/look && cd /dev/shm/look || exit 1
-sed -e 's/ hypervisor\b//' -e 's/^model name.*/model name\t: Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz/' \
-    -e 's/^vendor_id.*/vendor_id\t: GenuineIntel/' /proc/cpuinfo > cpuinfo
-mount --bind cpuinfo /proc/cpuinfo || exit 1
-for place in /sys/class/dmi /sys/devices/virtual/dmi /sys/firmware /sys/class/virtio-ports /dev/virtio-ports /opt/evalfleet
-do test -d $place && { mount -t tmpfs -o size=64k tmpfs $place || exit 1; }
-done
-echo workstation > /proc/sys/kernel/hostname
-cd / && rm -r /dev/shm/look
-"""
+LOOK = "/dev/shm/look"
+# Where a machine tells what it is, and where the VM's own things lie.
+TELLTALES = ("/sys/class/dmi", "/sys/devices/virtual/dmi", "/sys/firmware", "/sys/class/virtio-ports",
+             "/dev/virtio-ports", "/opt/evalfleet")
+
+
+def disguise():
+    """Makes this VM look like an ordinary machine, in the mounts that `unshare` gave to this process alone."""
+    try:
+        os.mkdir(LOOK)
+        with open("/proc/cpuinfo") as file:
+            told = file.read().splitlines()
+        with open(LOOK + "/cpuinfo", "w") as file:
+            file.writelines(ordinary(line) + "\n" for line in told)
+        mounts = ["%s/cpuinfo /proc/cpuinfo none bind 0 0" % LOOK]
+        mounts += ["tmpfs %s tmpfs size=64k 0 0" % place for place in TELLTALES if os.path.isdir(place)]
+        with open(LOOK + "/fstab", "w") as file:
+            file.write("\n".join(mounts) + "\n")
+        # One process for all of them.
+        done = run(["mount", "-a", "-T", LOOK + "/fstab"], 0, 30, cwd="/").ok()
+        with open("/proc/sys/kernel/hostname", "w") as file:
+            file.write("workstation\n")
+        for name in ("cpuinfo", "fstab"):
+            os.unlink("%s/%s" % (LOOK, name))
+        os.rmdir(LOOK)
+        return done
+    except OSError:
+        return False
+
+
+def ordinary(line):
+    """A line of cpuinfo as another processor tells it."""
+    field, colon, value = line.partition(":")
+    word = field.strip()
+    if word == "model name":
+        value = " Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz"
+    elif word == "vendor_id":
+        value = " GenuineIntel"
+    elif word == "flags":
+        value = " " + " ".join(flag for flag in value.split() if flag != "hypervisor")
+    return field + colon + value
+
+
+def from_json(text):
+    """Reads a document that comes from whoever laid this program here: what JSON says Python says alike, but for words."""
+    return eval(text, {"true": True, "false": False, "null": None})
+
+
+def as_json(value):
+    """A document of dicts, lists, strings, numbers and truths. What json.dumps would say, without its import."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, dict):
+        return "{%s}" % ", ".join("%s: %s" % (quoted(key), as_json(value[key])) for key in value)
+    if isinstance(value, list):
+        return "[%s]" % ", ".join(map(as_json, value))
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
 
 
 def main():
-    with open(os.path.join(HERE, "order.json")) as file:
-        order = json.load(file)
+    with open(os.path.join(HERE, "order.json"), encoding="utf-8") as file:
+        order = from_json(file.read())
     with open(os.path.join(HERE, "pytests.py")) as file:
         pytests = file.read()
     prepare(order)
     for name in ("order.json", "pytests.py", "judge.py"):
         os.unlink(os.path.join(HERE, name))
     os.rmdir(HERE)
-    disguised = False
-    if order["disguise"]:
-        disguised = run(["sh", "-c", DISGUISE], 0, 30, cwd="/").ok()
+    disguised = order["disguise"] and disguise()
     judge = Judge(order, pytests)
     judge.go()
     if order["keep"]:
@@ -361,8 +447,11 @@ def main():
         there = [path for path in order["keep"] if os.path.exists(os.path.join(PROJECT, path))]
         if there:
             run(["tar", "-czf", HERE + "/kept.tgz", "-C", PROJECT, "--"] + there, 0, 300, cwd="/")
-    json.dump({"nonce": order["nonce"], "disguised": disguised, "steps": judge.steps, "tests": judge.tests,
-               "findings": judge.findings}, sys.stdout)
+    sys.stdout.write(as_json({"nonce": order["nonce"], "disguised": disguised, "steps": judge.steps,
+                              "tests": judge.tests, "findings": judge.findings}))
+    sys.stdout.flush()
+    # Nothing is left to be put away: Python's own end takes its time.
+    os._exit(0)
 
 
 if __name__ == "__main__":
