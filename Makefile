@@ -9,7 +9,7 @@ IN_TARGET := EVALFLEET_STATE__DIR=$(CURDIR)/target/bench EVALFLEET_IMAGES__DIR=$
 	EVALFLEET_QEMU__SNAPSHOT_DIR=$(CURDIR)/target/templates
 export EVALFLEET_AGENT := $(CURDIR)/target/$(GUEST_TARGET)/guest/evalfleet-guest
 
-.PHONY: help setup build demo test test-unit test-e2e test-api test-long test-dashboard simulate lab lint fuzz bench figures bench-analytics soak crash pile clean
+.PHONY: help setup build demo test test-unit test-e2e test-api test-long test-dashboard screenshots simulate lab lint fuzz bench figures bench-analytics bench-pages soak crash pile clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ test-api: build ## The API against its own description, by schemathesis: no brow
 
 test-dashboard: build ## The dashboard in headless Chromium, and the API against its own description.
 	@tests/dashboard/run.sh
+
+screenshots: build ## Take the README's pictures of the dashboard anew.
+	@SHOTS=$(CURDIR)/insight/screenshots ONLY=pages tests/dashboard/run.sh
 
 lab: build ## Try what needs KVM, cgroup v2 and systemd, in an emulated machine that has them.
 	$(IN_TARGET) target/debug/evalfleet image build base
@@ -84,6 +87,13 @@ ifdef SERIES
 endif
 	$(CARGO) run --locked --release --package evalfleet-bench-analytics -- $(if $(SERIES),--series $(SERIES) --peers $(PEERS)) > target/analytics.txt
 	mv target/analytics.txt bench/results/analytics.txt
+
+bench-pages: ## How soon pages are there, and show what was recorded: EVALUATIONS (100000), each page opened ROUNDS (15) times.
+	$(CARGO) build --locked --release --package evalfleet-insight --package evalfleet-tests --bins
+	datomic/build.sh
+	STAGE=$(CURDIR)/target/release/dashboard-stage ONLY=bench tests/dashboard/run.sh $(or $(EVALUATIONS),100000) $(or $(ROUNDS),15) > target/pages.txt
+	mv target/pages.txt bench/results/pages.txt
+	@$(MAKE) --no-print-directory figures
 
 soak: build ## Ten thousand resets, each job looking for what all before it left. Takes hours under emulation.
 	$(IN_TARGET) target/debug/evalfleet image build base

@@ -75,6 +75,10 @@ line 'simulated schedules a minute, on one core' '>= 1000' '' "$([ ! -e simulati
 line 'pages out of 100,000 evaluations, the slowest' '<= 5' 'ms' \
     "$(for page in 'overview ' 'timeline ' 'evaluations, first page' 'evaluations, of a tool and failed' 'tools ' 'a tool, with its series' 'models '; do
         row history.txt "$page"; done | sort -g | tail -1)" history.txt
+line 'first paint of a page, 100,000 evaluations, headless Chromium with nothing kept, the slowest page' '<= 300' 'ms' \
+    "$(figure pages.txt "first paint, the slowest page's median")" pages.txt
+line 'a result committed, until a page shows it, the longest' '<= 500' 'ms' \
+    "$(figure pages.txt 'an event visible, the longest')" pages.txt
 line 'one evaluation, as of an earlier moment' '<= 10' 'ms' "$(row history.txt 'one evaluation, as of earlier')" history.txt
 line 'a result published, until the API shows it' '<= 300' 'ms' \
     "$(row history.txt 'a result published, until the API shows it')" history.txt

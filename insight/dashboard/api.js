@@ -68,7 +68,7 @@ function open() {
       setTimeout(() => listeners.size && !source && open(), 5000);
     }
   };
-  for (const kind of ["recorded", "job", "missed"]) {
+  for (const kind of ["recorded", "job", "handled", "missed"]) {
     source.addEventListener(kind, (event) => tell(kind, JSON.parse(event.data)));
   }
 }

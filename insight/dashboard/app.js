@@ -6,6 +6,8 @@ import { listen, live, send } from "./api.js";
 import { amend, href, moment, navigate, onNavigate, parameters, path } from "./router.js";
 import { Timeline } from "./timeline.js";
 import { Overview } from "./pages/overview.js";
+import { Runs } from "./pages/runs.js";
+import { Run } from "./pages/run.js";
 import { Evaluations } from "./pages/evaluations.js";
 import { Evaluation } from "./pages/evaluation.js";
 import { Subjects } from "./pages/subjects.js";
@@ -13,6 +15,7 @@ import { Subject } from "./pages/subject.js";
 import { Compare } from "./pages/compare.js";
 import { Workers } from "./pages/workers.js";
 import { Dead } from "./pages/dead.js";
+import { Letter } from "./pages/letter.js";
 import { Insights } from "./pages/insights.js";
 import { Alert, Alerts } from "./pages/alerts.js";
 import { Login } from "./pages/login.js";
@@ -20,6 +23,7 @@ import { Login } from "./pages/login.js";
 const NAVIGATION = [
   ["/", "Overview", "o", "M3 12 12 4l9 8M5 10v10h5v-6h4v6h5V10"],
   ["/evaluations", "Evaluations", "e", "M4 6h16M4 12h16M4 18h10"],
+  ["/runs", "Runs", "r", "M5 5h14v4H5ZM5 12h9v3H5ZM5 18h11v2H5Z"],
   ["/tools", "Tools", "t", "M14 6a4 4 0 0 0 5 5l-8 8a2.8 2.8 0 0 1-4-4l8-8Z"],
   ["/models", "Models", "m", "M12 3l8 4.5v9L12 21l-8-4.5v-9ZM12 12l8-4.5M12 12v9M12 12L4 7.5"],
   ["/compare", "Compare", "c", "M8 4v16M16 4v16M4 8l4-4 4 4M12 16l4 4 4-4"],
@@ -33,6 +37,8 @@ const PAGES = [
   [/^\/$/, Overview, "Overview"],
   [/^\/evaluations$/, Evaluations, "Evaluations"],
   [/^\/evaluations\/([^/]+)$/, Evaluation, "Evaluation"],
+  [/^\/runs$/, Runs, "Runs"],
+  [/^\/runs\/([^/]+)$/, ({ id }) => html`<${Run} key=${id} id=${id} />`, "Run"],
   [/^\/tools$/, () => html`<${Subjects} kind="tool" />`, "Tools"],
   [/^\/tools\/([^/]+)$/, ({ id }) => html`<${Subject} key=${id} kind="tool" id=${id} />`, "Tool"],
   [/^\/models$/, () => html`<${Subjects} kind="model" />`, "Models"],
@@ -43,11 +49,12 @@ const PAGES = [
   [/^\/alerts\/([^/]+)$/, ({ id }) => html`<${Alert} key=${id} id=${id} />`, "Alert"],
   [/^\/workers$/, Workers, "Workers"],
   [/^\/dead-letters$/, Dead, "Dead letters"],
+  [/^\/dead-letters\/([^/]+)$/, ({ id }) => html`<${Letter} key=${id} id=${id} />`, "Dead letter"],
   [/^\/login$/, Login, "Log in"],
 ];
 
 const KEYS = [
-  ["g then o e t m c i a w d", "Go to overview, evaluations, tools, models, compare, insights, alerts, workers, dead letters"],
+  ["g then o e r t m c i a w d", "Go to overview, evaluations, runs, tools, models, compare, insights, alerts, workers, dead letters"],
   ["/", "Search"],
   ["j k", "Next and previous row"],
   ["Enter", "Open the row"],
@@ -170,7 +177,10 @@ async function enter() {
 async function begin() {
   await enter();
   if (!parameters().as_of && new URLSearchParams(location.search).has("as_of")) amend({ as_of: undefined });
-  render(html`<${App} />`, document.getElementById("app"));
+  // In place of what the document shows until now.
+  const place = document.getElementById("app");
+  place.replaceChildren();
+  render(html`<${App} />`, place);
 }
 
 // The link opened where the dashboard is open already: that loads nothing anew by itself.

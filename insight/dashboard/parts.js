@@ -8,7 +8,7 @@ import { href, moment } from "./router.js";
 export { html, useEffect, useRef, useState };
 export { useMemo, useCallback } from "./vendor/preact-htm.js";
 
-const OUTCOMES = {
+export const OUTCOMES = {
   passed: ["passed", "✓", "Passed"],
   subject: ["subject", "✕", "The subject's doing"],
   budget: ["budget", "◔", "A limit was exceeded"],
@@ -32,8 +32,10 @@ export function useData(path, parameters = {}, { live = true } = {}) {
   useEffect(() => {
     if (!path) return undefined;
     let waiting = 0;
+    let asked = 0;
     const ask = () => {
       waiting = 0;
+      asked = Date.now();
       asking.current?.abort();
       const controller = (asking.current = new AbortController());
       get(path, parameters, controller.signal).then(
@@ -45,8 +47,8 @@ export function useData(path, parameters = {}, { live = true } = {}) {
     const follows = live && !moment();
     const end = follows
       ? listen((kind) => {
-          // However much is recorded, twice a second is soon enough.
-          if ((kind === "recorded" || kind === "missed") && !waiting) waiting = setTimeout(ask, 250);
+          // At once; but however much is recorded, twice a second is often enough.
+          if ((kind === "recorded" || kind === "missed") && !waiting) waiting = setTimeout(ask, Math.max(0, asked + 500 - Date.now()));
         })
       : () => {};
     return () => {

@@ -43,6 +43,8 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
   if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   const inner = link.origin === location.origin && !link.hasAttribute("download") && link.target !== "_blank";
+  // A place on the same page is the browser's to go to.
+  if (link.hash && link.pathname === location.pathname && link.search === location.search) return;
   if (!inner || /^\/(v1|assets|health|openapi)/.test(link.pathname)) return;
   event.preventDefault();
   navigate(link.pathname + link.search);

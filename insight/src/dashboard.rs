@@ -1,7 +1,8 @@
 //! The dashboard's files, in the program itself, and the headers that keep a browser to them.
 //!
 //! Nothing is fetched from elsewhere: the policy forbids it. A page's address is one of ours even where it
-//! has no file: the same document is served, and its script shows the page that the address names.
+//! has no file: the same document is served, and its script shows the page that the address names. The document
+//! names the files under this build's own digest, and under that a browser keeps them: a second page asks for none.
 
 use crate::problem::Problem;
 use axum::Router;
@@ -38,11 +39,28 @@ static ASSETS: LazyLock<Vec<Asset>> = assets! {
     "image/svg+xml" => "icon.svg";
     STYLE => "style.css" "charts.css" "vendor/uplot.css";
     SCRIPT => "app.js" "api.js" "router.js" "format.js" "parts.js" "chart.js" "timeline.js" "effects.js" "replay.js"
-        "pages/overview.js" "pages/evaluations.js" "pages/evaluation.js" "pages/subjects.js" "pages/subject.js"
-        "pages/compare.js" "pages/workers.js" "pages/dead.js" "pages/insights.js" "pages/alerts.js" "pages/login.js"
+        "pages/overview.js" "pages/evaluations.js" "pages/evaluation.js" "pages/runs.js" "pages/run.js"
+        "pages/subjects.js" "pages/subject.js" "pages/compare.js" "pages/workers.js" "pages/dead.js" "pages/letter.js"
+        "pages/insights.js" "pages/alerts.js" "pages/login.js"
         "vendor/uplot.js" "vendor/preact-htm.js";
     TEXT => "vendor/LICENSES.txt";
 };
+
+/// What this build's files are called by, all together.
+static BUILD: LazyLock<String> = LazyLock::new(|| {
+    let tags: Vec<&str> = ASSETS.iter().map(|asset| asset.tag.as_str()).collect();
+    Sha256::of(tags.concat().as_bytes()).to_string()[..16].to_owned()
+});
+
+/// The document, with its files named under the build.
+static DOCUMENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let bytes = ASSETS.iter().find(|asset| asset.name == "index.html").map_or(&[][..], |asset| asset.bytes);
+    String::from_utf8_lossy(bytes).replace("/assets/", &format!("/assets/{}/", *BUILD)).into_bytes()
+});
+
+/// How a browser may keep what it got.
+const ASK_AGAIN: &str = "no-cache";
+const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 /// What a page may do: run and show what comes from here, ask here, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -54,14 +72,21 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 fn serve(headers: &HeaderMap, name: &str) -> Option<Response> {
-    let asset = ASSETS.iter().find(|asset| asset.name == name)?;
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == asset.tag.as_bytes());
-    let mut response =
-        if known { StatusCode::NOT_MODIFIED.into_response() } else { asset.bytes.into_response() };
+    let of_build = name.strip_prefix(BUILD.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    let asset = ASSETS.iter().find(|asset| asset.name == of_build.unwrap_or(name))?;
+    // The document changes with any of its files.
+    let tag = if asset.name == "index.html" { format!("\"{}\"", *BUILD) } else { asset.tag.clone() };
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let mut response = match (known, asset.name) {
+        (true, _) => StatusCode::NOT_MODIFIED.into_response(),
+        (false, "index.html") => DOCUMENT.as_slice().into_response(),
+        (false, _) => asset.bytes.into_response(),
+    };
     let kind = HeaderValue::from_static(asset.kind);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let Ok(tag) = HeaderValue::from_str(&asset.tag) {
+    let keep = if of_build.is_some() { FOR_GOOD } else { ASK_AGAIN };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(keep));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     Some(response)
@@ -130,6 +155,29 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_document_fetches_every_script_at_once_and_under_this_build() {
+        let document = std::str::from_utf8(&DOCUMENT).unwrap();
+        for asset in ASSETS.iter().filter(|asset| [SCRIPT, STYLE].contains(&asset.kind)) {
+            assert!(document.contains(&format!("\"/assets/{}/{}\"", *BUILD, asset.name)), "{}", asset.name);
+        }
+    }
+
+    #[test]
+    fn what_is_of_this_build_is_kept_for_good_and_all_else_asked_for_again() {
+        let kept = |name: &str| {
+            let served = serve(&HeaderMap::new(), name)?;
+            served.headers()[header::CACHE_CONTROL].to_str().ok().map(str::to_owned)
+        };
+        assert!(kept(&format!("{}/app.js", *BUILD)).unwrap().contains("immutable"));
+        assert_eq!(kept("app.js").as_deref(), Some("no-cache"));
+        assert_eq!(kept("index.html").as_deref(), Some("no-cache"));
+        assert_eq!(kept("0123456789abcdef/app.js"), None, "another build's");
+        let known =
+            HeaderMap::from_iter([(header::IF_NONE_MATCH, format!("\"{}\"", *BUILD).parse().unwrap())]);
+        assert_eq!(serve(&known, "index.html").unwrap().status(), StatusCode::NOT_MODIFIED);
     }
 
     #[tokio::test]

@@ -150,15 +150,23 @@ impl Desk {
         self.client().await?.judge(alert, said, reason).await.map_err(problem)
     }
 
-    /// Does with dead letters what `order` says.
+    /// Does with dead letters what `order` says, and tells `tell` what came of each.
     ///
     /// # Errors
     /// When broker or history is lost on the way: what was done is done, and the same order goes on.
-    pub async fn carry_out(&self, order: &Order) -> Result<Vec<Outcome>, Problem> {
+    pub async fn carry_out(
+        &self,
+        order: &Order,
+        mut tell: impl FnMut(&Outcome),
+    ) -> Result<Vec<Outcome>, Problem> {
         let _alone = self.office.lock().await;
         let office = Office::open(&self.settings).await.map_err(dead_problem)?;
         let mut outcomes = Vec::new();
-        office.carry_out(order, |outcome| outcomes.push(outcome.clone())).await.map_err(dead_problem)?;
+        let note = |outcome: &Outcome| {
+            tell(outcome);
+            outcomes.push(outcome.clone());
+        };
+        office.carry_out(order, note).await.map_err(dead_problem)?;
         Ok(outcomes)
     }
 }

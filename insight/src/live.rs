@@ -42,11 +42,26 @@ pub enum Notice {
     },
     /// A job goes on.
     Job(JobNews),
+    /// Something is done with dead letters, for whoever named the order.
+    Handled(Handled),
     /// Some notices were lost on the way: ask anew.
     Missed {
         /// How many.
         missed: u64,
     },
+}
+
+/// How far an order about dead letters is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Handled {
+    /// The order, as whoever gave it named it.
+    pub order: String,
+    /// Letters of which it is known what came of them.
+    pub done: u64,
+    /// Of these, those with which nothing was done.
+    pub refused: u64,
+    /// Letters that it is about.
+    pub of: u64,
 }
 
 /// How a job goes on.
@@ -120,6 +135,7 @@ impl Notice {
         match self {
             Self::Recorded { .. } => "recorded",
             Self::Job(_) => "job",
+            Self::Handled(_) => "handled",
             Self::Missed { .. } => "missed",
         }
     }
@@ -127,7 +143,8 @@ impl Notice {
     /// Whether somebody who listens for `job`, or for everything, wants it.
     fn concerns(&self, job: Option<&str>) -> bool {
         match (self, job) {
-            (Self::Missed { .. }, _) | (Self::Recorded { .. }, None) => true,
+            (Self::Missed { .. }, _) | (Self::Recorded { .. } | Self::Handled(_), None) => true,
+            (Self::Handled(_), Some(_)) => false,
             (Self::Recorded { evaluations, .. }, Some(job)) => evaluations.iter().any(|one| one.id == job),
             (Self::Job(news), Some(job)) => news.job == job,
             (Self::Job(news), None) => news.event != "output",
@@ -159,7 +176,8 @@ impl Live {
         self.sender.subscribe()
     }
 
-    fn tell(&self, notice: Notice) {
+    /// Tells everybody who listens.
+    pub fn tell(&self, notice: Notice) {
         // Nobody may be listening.
         let _ = self.sender.send(Arc::new(notice));
     }

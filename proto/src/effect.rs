@@ -34,8 +34,61 @@ pub struct Effect {
     /// content. Not told for files that were changed after they were moved.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub renamed_from: Option<String>,
+    /// What was in the file and what is in it now, where its worker kept that (`worker.contents`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub content: Option<Contents>,
     /// Whether the job had declared it.
     pub expected: bool,
+}
+
+/// A file's content on both sides of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Contents {
+    /// Before the job: as it laid the file in, or as its template had it.
+    pub before: Content,
+    /// After it.
+    pub after: Content,
+}
+
+/// What is known of one content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Content {
+    /// What it is, and whether it was kept.
+    pub is: Kept,
+    /// Its length in bytes; 0 where there was no file.
+    pub bytes: u64,
+    /// Its key in the blob store, for a text.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sha256: Option<Sha256>,
+}
+
+impl Content {
+    /// No file.
+    pub const ABSENT: Self = Self { is: Kept::Absent, bytes: 0, sha256: None };
+
+    /// One of `bytes` bytes that is not kept, because it `is` no short text.
+    pub fn without(is: Kept, bytes: u64) -> Self {
+        Self { is, bytes, sha256: None }
+    }
+}
+
+/// What a content is, and whether it was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Kept {
+    /// There was no file.
+    Absent,
+    /// UTF-8 without a zero byte, kept under its hash.
+    Text,
+    /// Anything else: not kept.
+    Binary,
+    /// Longer than `worker.contents`, or beyond what is kept for one job.
+    TooLong,
+    /// It is the image's own, or could not be read.
+    NotAtHand,
 }
 
 /// What happened to an object.

@@ -87,6 +87,7 @@ fn evaluation() -> Evaluation {
             sha256: Some(Sha256::of(b"hi\n")),
             target: None,
             renamed_from: None,
+            content: None,
             expected: true,
         }],
         effects_omitted: 0,

@@ -145,6 +145,8 @@ pub struct Worker {
     pub effects_max: usize,
     /// Output kept in the result itself.
     pub preview: ByteSize,
+    /// The longest text that is kept where a job changed it.
+    pub contents: ByteSize,
     /// Names of variables whose value is a secret, each a glob.
     secret_env: Vec<String>,
     /// What jobs may be allowed to reach, each a [`Permit`].

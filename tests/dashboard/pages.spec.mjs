@@ -109,7 +109,21 @@ test("one evaluation is shown whole", async ({ page, stage }) => {
   await expect(page.getByRole("region", { name: "Network" })).toContainText("example.com:443");
   await page.getByRole("tab", { name: "Standard error" }).click();
   await expect(page.getByRole("tabpanel")).toContainText("Nothing.");
+  await page.evaluate(() => scrollTo(0, 0));
   await shoot(page, "evaluation");
+  await tree.getByRole("button", { name: "What changed in /workspace/src/lib.rs" }).click();
+  const diff = page.getByRole("group", { name: "What changed in /workspace/src/lib.rs" });
+  await expect(diff.locator("tr.removed .line-text").first()).toHaveText("/// Adds two numbers.");
+  await expect(diff.locator("tr.added")).toHaveCount(7);
+  await expect(diff.locator(".diff-head")).toContainText("+7");
+  // What is no text is named as such, and what is the image's own as well.
+  await expect(tree.locator(".effect", { hasText: "index.bin" })).toContainText("binary, 51 KiB");
+  await expect(tree.locator(".effect", { hasText: "hostname" })).toContainText("the image's own");
+  await shoot(page, "diff");
+  await tree.getByRole("button", { name: "What changed in /workspace/build/report.xml" }).click();
+  await expect(page.getByRole("group", { name: "What changed in /workspace/build/report.xml" }).locator("tr.added")).toHaveCount(5);
+  // The stage's jobs were not kept.
+  await expect(page.getByRole("button", { name: "Run again" })).toBeDisabled();
   await open(page, stage, `/evaluations/${stage.jobs.failed}`);
   await expect(page.getByRole("region", { name: "Evidence" })).toContainText("exit status");
 });
@@ -129,6 +143,42 @@ test("what is not recorded yet says so and appears when it is", async ({ page, s
   await expect(page.getByText("Not recorded yet")).toBeVisible();
   await stage.record(id);
   await expect(page.getByRole("heading", { level: 1 })).toHaveText("word_count");
+});
+
+test("runs are listed, and a suite's run is shown with its verdicts", async ({ page, stage }) => {
+  await open(page, stage, "/runs");
+  await expect(rows(page, "Runs").filter({ hasText: "nightly-new" })).toHaveCount(1);
+  await page.getByRole("radio", { name: "Batches" }).click();
+  await expect(page).toHaveURL(/kind=batch/);
+  await page.getByRole("searchbox", { name: "Search runs" }).fill("basics");
+  await expect(rows(page, "Runs")).toHaveCount(1);
+  // Of eight questions four were answered; one fell to the service, so seven were put to the test.
+  await expect(rows(page, "Runs")).toContainText("57.1 %");
+  await expect(rows(page, "Runs")).toContainText("50.0 %");
+  await page.getByRole("link", { name: stage.jobs.suite }).click();
+  await expect(page.getByRole("heading", { level: 1 })).toHaveText(stage.jobs.suite);
+  await expect(rows(page, "Questions")).toHaveCount(8);
+  const row = (text) => rows(page, "Questions").filter({ hasText: text });
+  await expect(row("How long is todo.md?")).toContainText("wrong tools");
+  await expect(row("How long is todo.md?").locator(".tool.missing")).toContainText("word_count");
+  await expect(row("How long is todo.md?").locator(".tool.extra")).toContainText("read_file");
+  await expect(row("in the folder drafts")).toContainText("wrong arguments");
+  await expect(row("leave it as it is")).toContainText("wrong effects");
+  await expect(row("Which files are there?").locator(".badge.infrastructure")).toBeVisible();
+  await expect(row("Read notes.md, and count").locator(".dot.passed")).toHaveCount(2);
+  await expect(rows(page, "Functions").filter({ hasText: "word_count" })).toContainText("2 / 2");
+  await expect(rows(page, "Functions").filter({ hasText: "read_file" })).toContainText("2 / 5");
+  await shoot(page, "run");
+  await page.getByRole("radio", { name: "Wrong arguments 1" }).click();
+  await expect(rows(page, "Questions")).toHaveCount(1);
+  await page.getByRole("radio", { name: /^All/ }).click();
+  await row("Read notes.md, and count").locator(".dot").first().click();
+  await expect(page.getByRole("heading", { level: 1 })).toHaveText("read_file");
+  await page.getByRole("link", { name: stage.jobs.suite }).first().click();
+  await expect(rows(page, "Questions")).toHaveCount(8);
+  await open(page, stage, "/runs/nightly-new?kind=run");
+  await expect(page.getByRole("table", { name: "Cases by outcomes" })).toBeVisible();
+  await expect(rows(page, "What did not pass")).not.toHaveCount(0);
 });
 
 test("tools are told with their rates, versions and cases", async ({ page, stage }) => {
@@ -168,6 +218,23 @@ test("two runs are compared, and a regression is called one", async ({ page, sta
   await expect(page.getByRole("alert")).toContainText("unheard-of");
 });
 
+test("one thing is compared at two moments", async ({ page, stage }) => {
+  await open(page, stage, "/compare");
+  await page.getByRole("radio", { name: "Two moments" }).click();
+  await page.getByLabel("Of what").fill("tool:edit_file");
+  // Before and after the image that makes it fail in one case of three.
+  const day = (ago) => new Date(Date.now() - ago * 24 * 3600_000).toISOString().slice(0, 19);
+  await page.getByLabel("As of (UTC)", { exact: true }).fill(day(12));
+  await page.getByRole("button", { name: "Compare" }).click();
+  await expect(page).toHaveURL(/base_as_of=.*Z/);
+  await expect(page.locator(".card", { hasText: "Then" }).first()).toContainText("as of");
+  await expect(page.locator(".verdict")).toContainText("Regression");
+  await page.goto(page.url());
+  await expect(page.getByRole("radio", { name: "Two moments" })).toHaveAttribute("aria-checked", "true");
+  await expect(page.getByLabel("Of what")).toHaveValue("tool:edit_file");
+  await expect(page.getByLabel("As of (UTC)", { exact: true })).not.toHaveValue("");
+});
+
 test("insights name the worker, the tool and the flaky case, with their numbers", async ({ page, stage }) => {
   await open(page, stage, "/insights");
   await expect(page.locator(".insight", { hasText: "worker worker-3 fails by itself" })).toBeVisible();
@@ -194,7 +261,81 @@ test("workers and dead letters", async ({ page, stage }) => {
   await expect(page.getByRole("alert")).toContainText("RabbitMQ");
   await page.getByRole("button", { name: "Back" }).click();
   await replayed.locator("a.row-link").click();
+  await expect(page.getByRole("heading", { level: 1 })).toHaveText("Dead letter");
+  await expect(page.locator(".facts").first()).toContainText("attempts spent");
+  await expect(page.getByRole("region", { name: "Tries (3)" })).toContainText("was killed");
+  await shoot(page, "letter");
+  await expect(rows(page, "Jobs that ask the same")).toHaveCount(2);
+  await page.locator(".facts").first().getByRole("link").filter({ hasText: stage.jobs.dead.slice(-6) }).click();
   await expect(page.getByRole("region", { name: "Dead letter" })).toContainText("attempts spent");
+});
+
+test("a bulk replay says what it would do, how far it is, and what came of it", async ({ page, stage }) => {
+  // The stage has no broker: what the API would say is said here, and the stream of events is ours.
+  await page.addInitScript(() => {
+    const sources = [];
+    window.EventSource = class extends EventTarget {
+      constructor() {
+        super();
+        sources.push(this);
+        setTimeout(() => this.onopen?.());
+      }
+      close() {}
+    };
+    window.happen = (kind, data) => sources.forEach((source) => source.dispatchEvent(new MessageEvent(kind, { data: JSON.stringify(data) })));
+  });
+  const letter = (nth) => ({ id: `019ab0c4-4444-7000-8000-${String(nth).padStart(12, "0")}`, job: null, reason: "attempts_spent", kind: "command", tool: "make", died: "2026-01-31T06:00:00Z", attempts: 3, error: "no room", replayed_by: null, replay_outcome: null });
+  const all = Array.from({ length: 150 }, (_, nth) => letter(nth));
+  await page.route("**/v1/dead-letters?*", (route) => route.fulfill({ json: { dead_letters: all, count: 150, open: 150, reasons: { attempts_spent: 150 }, basis_t: 1 } }));
+  const orders = [];
+  let go;
+  await page.route("**/v1/dead-letters/replay", async (route) => {
+    const order = route.request().postDataJSON();
+    if (!order.dry_run) {
+      orders.push(order);
+      await new Promise((resolve) => (go = resolve));
+    }
+    const done = (id, nth) => (order.dry_run && nth === 0 ? { id, job: null, refused: "its message is no job" } : { id, job: id.replace("4444", "5555"), refused: null });
+    await route.fulfill({ json: { letters: order.ids.map(done) } });
+  });
+  await open(page, stage, "/dead-letters");
+  await page.getByRole("button", { name: "Replay all of this list" }).click();
+  // 150 in two requests, of each of which the first letter is refused.
+  await expect(page.getByText("2 letters refused: its message is no job")).toBeVisible();
+  await page.getByRole("button", { name: "Replay 148 letters" }).click();
+  const progress = page.getByRole("progressbar", { name: "How far the replay is" });
+  await expect(progress).toHaveAttribute("max", "148");
+  await expect.poll(() => orders.length).toBe(1);
+  await page.evaluate((order) => window.happen("handled", { order, done: 40, refused: 0, of: 100 }), orders[0].order);
+  await expect(page.getByText("40 of 148 replayed")).toBeVisible();
+  await page.evaluate(() => window.happen("handled", { order: "of somebody else", done: 90, refused: 0, of: 100 }));
+  await expect(page.getByText("40 of 148 replayed")).toBeVisible();
+  go();
+  await expect.poll(() => orders.length).toBe(2);
+  await expect(page.getByText("100 of 148 replayed")).toBeVisible();
+  go();
+  await expect(page.getByText("148 letters replayed")).toBeVisible();
+  await expect(page.getByText("0 of 148 results are there")).toBeVisible();
+  all.slice(1, 4).forEach((one, nth) => Object.assign(one, { replayed_by: one.id.replace("4444", "5555"), replay_outcome: nth ? "passed" : "subject" }));
+  await page.evaluate(() => window.happen("recorded", { basis_t: 2, count: 3, evaluations: [] }));
+  await expect(page.getByText("3 of 148 results are there: 1 subject, 2 passed")).toBeVisible();
+});
+
+test("who may only look is offered nothing else", async ({ browser, stage }) => {
+  const context = await browser.newContext();
+  await context.request.post(`${stage.url}/v1/session`, { data: { token: stage.read_token } });
+  const page = await context.newPage();
+  await open(page, stage, "/dead-letters");
+  await expect(rows(page, "Dead letters").first()).toBeVisible();
+  await open(page, stage, `/alerts/${stage.jobs.alert}`);
+  await expect(page.getByText("Nobody has judged it yet.")).toBeVisible();
+  for (const to of ["/dead-letters", `/dead-letters/${stage.jobs.dead}`, `/alerts/${stage.jobs.alert}`, `/evaluations/${stage.jobs.rich}`]) {
+    await open(page, stage, to);
+    await expect(page.getByRole("button", { name: /^(Replay|Run again|Right|Wrong)/ })).toHaveCount(0);
+  }
+  const refused = await context.request.post(`${stage.url}/v1/dead-letters/replay`, { data: { ids: [stage.jobs.dead] } });
+  expect(refused.status()).toBe(403);
+  await context.close();
 });
 
 test("an alert is listed, shown with what confirmed it, and judged with a reason only", async ({ page, stage }) => {
@@ -207,6 +348,7 @@ test("an alert is listed, shown with what confirmed it, and judged with a reason
   await open(page, stage, `/alerts/${stage.jobs.alert}`);
   await expect(rows(page, "Run again")).toHaveCount(3);
   await expect(page.getByText("New when it began")).toBeVisible();
+  await shoot(page, "alert");
   await expect(page.getByRole("button", { name: "Wrong" })).toBeDisabled();
   await page.getByLabel("Reason").fill("the fixture was changed");
   // The stage has no broker.
@@ -258,6 +400,30 @@ test("the keyboard is enough", async ({ page, stage }) => {
   await page.keyboard.press("e");
   await page.keyboard.press("/");
   await expect(page.getByRole("searchbox")).toBeFocused();
+  // Past the navigation in one step, and never into nowhere: whatever has the focus is seen to have it.
+  await open(page, stage, `/evaluations/${stage.jobs.rich}`);
+  await page.keyboard.press("Tab");
+  await expect(page.getByRole("link", { name: "To the content" })).toBeFocused();
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("main")).toBeFocused();
+  const seen = new Set();
+  for (let step = 0; step < 40; step += 1) {
+    await page.keyboard.press("Tab");
+    const at = await page.evaluate(() => {
+      const element = document.activeElement;
+      const { width, height } = element.getBoundingClientRect();
+      const { outlineStyle } = getComputedStyle(element);
+      return { name: element.tagName + element.textContent.slice(0, 40), shown: element === document.body || (width > 0 && height > 0 && outlineStyle !== "none"), body: element === document.body };
+    });
+    if (at.body) break;
+    expect(at.shown, `the focus is seen on ${at.name}`).toBe(true);
+    seen.add(at.name);
+  }
+  expect(seen.size).toBeGreaterThan(10);
+  const diff = page.getByRole("button", { name: "What changed in /workspace/src/lib.rs" });
+  await diff.focus();
+  await page.keyboard.press("Enter");
+  await expect(diff).toHaveAttribute("aria-expanded", "true");
 });
 
 test("an API that is gone is an error that says what helps", async ({ page, stage }) => {
@@ -266,15 +432,22 @@ test("an API that is gone is an error that says what helps", async ({ page, stag
   await expect(page.getByRole("alert")).toContainText("the gateway does not answer");
 });
 
-const PAGES = ["/", "/evaluations", "/tools", "/tools/edit_file", "/models", "/compare?base=run:nightly-old&head=run:nightly-new", "/insights", "/alerts", "/workers", "/dead-letters"];
+const PAGES = ["/", "/evaluations", "/runs", "/runs/nightly-new?kind=run", "/compare", "/models/gemini-2.5-pro", "/login", "/tools", "/tools/edit_file", "/models", "/compare?base=run:nightly-old&head=run:nightly-new", "/insights", "/alerts", "/workers", "/dead-letters"];
+
+/** Every page, and what is on it where that differs. */
+const all = ({ jobs }) => [...PAGES, `/alerts/${jobs.alert}`, `/evaluations/${jobs.rich}`, `/evaluations/${jobs.failed}`, `/evaluations/${jobs.batches[0]}`,
+  `/runs/${jobs.suite}?kind=batch`, `/dead-letters/${jobs.dead}`, "/evaluations?tool=unheard-of", "/tools?as_of=2025-08-01", "/unheard-of"];
 
 for (const scheme of ["light", "dark"]) {
   test(`no page fails WCAG AA in ${scheme}`, async ({ page, stage }) => {
+    test.setTimeout(600_000);
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
-    for (const to of [...PAGES, `/alerts/${stage.jobs.alert}`, `/evaluations/${stage.jobs.rich}`, `/evaluations/${stage.jobs.batches[0]}`]) {
+    for (const to of all(stage)) {
       await open(page, stage, to);
       await expect(page.locator(".stale")).toHaveCount(0);
-      const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]).analyze();
+      // What is folded away has to be readable, too.
+      for (const fold of await page.locator("button.chip[aria-label^='What changed'], summary").all()) await fold.click();
+      const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]).analyze();
       expect(violations.map(({ id, nodes }) => `${to}: ${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`)).toEqual([]);
     }
     if (scheme === "dark") {
@@ -285,8 +458,9 @@ for (const scheme of ["light", "dark"]) {
 }
 
 test("narrow screens: nothing is wider than the screen", async ({ page, stage }) => {
+  test.setTimeout(300_000);
   await page.setViewportSize({ width: 390, height: 844 });
-  for (const to of [...PAGES, `/evaluations/${stage.jobs.rich}`]) {
+  for (const to of all(stage)) {
     await open(page, stage, to);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     expect(wide, to).toBeLessThanOrEqual(0);
@@ -296,12 +470,13 @@ test("narrow screens: nothing is wider than the screen", async ({ page, stage })
 });
 
 test("pages are there at once, and nothing on them jumps", async ({ page, stage }) => {
+  test.setTimeout(300_000);
   await page.addInitScript(() => {
     window.shifts = 0;
     new PerformanceObserver((list) => list.getEntries().forEach((entry) => (window.shifts += entry.hadRecentInput ? 0 : entry.value))).observe({ type: "layout-shift", buffered: true });
   });
   const paints = [];
-  for (const to of PAGES) {
+  for (const to of all(stage)) {
     await open(page, stage, to);
     await page.waitForTimeout(500);
     const { paint, shifts } = await page.evaluate(() => ({ paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime, shifts: window.shifts }));

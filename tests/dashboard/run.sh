@@ -3,7 +3,9 @@
 # when everything is built, `make test` the second half. Installs what is missing: a Chromium, Node's packages,
 # schemathesis.
 #
-# SHOTS=FOLDER takes the README's pictures as well; ONLY=pages or ONLY=api runs one half.
+# SHOTS=FOLDER takes the README's pictures as well; ONLY=pages or ONLY=api runs one half. ASSETS=insight/dashboard takes the
+# pages' files from there, without a build. ONLY=bench runs neither, but
+# measures how soon pages are there: `make bench-pages` calls it so, with how many evaluations and how many rounds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 only="${ONLY:-all}"
@@ -18,7 +20,7 @@ need() {
     "${root[@]}" apt-get install --yes --quiet --no-install-recommends "$2"
 }
 
-pages() {
+browser() {
     need node nodejs
     need npm npm
     if [ -z "${CHROMIUM:-}" ]; then
@@ -27,6 +29,10 @@ pages() {
     fi
     export CHROMIUM PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
     npm ci --prefix tests/dashboard --no-audit --no-fund --silent
+}
+
+pages() {
+    browser
     (cd tests/dashboard && npx playwright test "$@")
 }
 
@@ -53,5 +59,9 @@ api() {
     return "$failed"
 }
 
+if [ "$only" = bench ]; then
+    browser >&2
+    exec node tests/dashboard/measure.mjs "$@"
+fi
 [ "$only" = api ] || pages "$@"
 [ "$only" = pages ] || api

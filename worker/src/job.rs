@@ -3,6 +3,7 @@
 //! [`Runner::run`] ends in a [`Fate`]: an evaluation, which is final, or a fault of ours, which is
 //! nobody's result and is tried again.
 
+use crate::contents::{self, Disks, Side};
 use crate::opinion;
 use crate::order;
 use crate::output::Stream;
@@ -24,6 +25,7 @@ use evalfleet_proto::ids::WorkerId;
 use evalfleet_proto::job::{Content, Job};
 use evalfleet_service::blobs::Blobs;
 use evalfleet_service::settings::Settings;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -376,11 +378,57 @@ impl Runner {
                 (Vec::new(), 1)
             }
         };
+        let list = match self.with_contents(job, spent, list).await {
+            Ok(list) => list,
+            Err((list, why)) => {
+                notes.push(format!("what changed in its files is not kept: {why}"));
+                list
+            }
+        };
         let mut artifacts = Vec::new();
         for path in &job.out {
             artifacts.push(self.artifact(spent, path).await);
         }
         (list, omitted, artifacts, notes)
+    }
+
+    /// Has the texts among `effects` kept, before and after, and says so in them. Where that cannot be done, gives them
+    /// as they are, and says why.
+    async fn with_contents(
+        &self,
+        job: &Job,
+        spent: &Spent,
+        effects: Vec<Effect>,
+    ) -> Result<Vec<Effect>, (Vec<Effect>, String)> {
+        let bytes_max = self.settings.worker.contents.bytes();
+        let mut laid = BTreeMap::new();
+        for file in job.files.iter().filter(|file| effects.iter().any(|effect| effect.path == file.path)) {
+            let length = file.content.bytes();
+            let side = if length > bytes_max {
+                Side::TooLong(length)
+            } else {
+                let content = self.content(Some(&file.content)).await;
+                content.map_or(Side::NotAtHand(length), Side::Bytes)
+            };
+            laid.insert(file.path.clone(), side);
+        }
+        let disks = Disks { laid, template: spent.template().clone(), scratch: spent.scratch().to_owned() };
+        let plain = effects.clone();
+        let told = tokio::task::spawn_blocking(move || {
+            let mut effects = effects;
+            let texts = contents::tell(&mut effects, &disks, bytes_max);
+            (effects, texts)
+        });
+        let (effects, texts) = match told.await {
+            Ok(told) => told,
+            Err(error) => return Err((plain, error.to_string())),
+        };
+        for text in texts {
+            if let Err(error) = self.blobs.put(text).await {
+                return Err((plain, error.to_string()));
+            }
+        }
+        Ok(effects)
     }
 
     async fn artifact(&self, spent: &Spent, path: &str) -> Artifact {

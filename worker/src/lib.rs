@@ -7,12 +7,13 @@
 //!              └── result confirmed, then the job settled
 //! ```
 //!
-//! [`service`] owns the broker's side, [`control`] hears which jobs are called off, [`keep`] keeps what they ask,
+//! [`service`] owns the broker's side, [`control`] hears which jobs are called off, [`keep`] keeps what they ask, [`contents`] the texts that they changed,
 //! [`job`] is one job's life, [`supply`] the VMs; [`order`] and [`verdict`] are pure. A worker keeps nothing that outlives it: kill it anywhere, and the job it had
 //! is delivered again.
 
 pub mod vm;
 
+pub mod contents;
 pub mod control;
 pub mod job;
 pub mod keep;

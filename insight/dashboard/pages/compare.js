@@ -1,4 +1,4 @@
-import { Card, Causes, Dot, Empty, Rate, Shown, Table, Tile, evaluation, html, tool, useData, useState } from "../parts.js";
+import { Card, Causes, Dot, Empty, Options, Rate, Shown, Table, Tile, Time, evaluation, html, tool, useData, useState } from "../parts.js";
 import { count, duration, percent, points, probability } from "../format.js";
 import { amend, moment, parameters } from "../router.js";
 
@@ -21,34 +21,52 @@ const caseColumns = [
   { title: "Head", cell: (row) => html`${last(row.head_last)} <span class="muted">${row.head.passed}/${row.head.tries}</span>` },
 ];
 
-function Side({ name, side }) {
+function Side({ name, side, at }) {
+  const when = at ?? moment();
   return html`<${Card} title=${html`${name} <code>${side.selector}</code>`}>
     <p><${Rate} rate=${side.standing.rate} /></p><${Causes} causes=${side.standing.evaluations} />
-    <p class="muted small-print">${count(side.standing.evaluations.total)} evaluations · as reported ${percent(side.standing.raw.rate)} · median ${duration(side.durations?.p50_ms)} · transaction ${side.basis_t}</p></${Card}>`;
+    <p class="muted small-print">${count(side.standing.evaluations.total)} evaluations · as reported ${percent(side.standing.raw.rate)} · median ${duration(side.durations?.p50_ms)} · ${when && !/^\d+$/.test(when) ? html`as of <${Time} at=${when} />` : when ? "" : "as of now"} (transaction ${side.basis_t})</p></${Card}>`;
 }
 
-function Form({ asked }) {
-  const [base, setBase] = useState(asked.base ?? "");
-  const [head, setHead] = useState(asked.head ?? "");
-  const known = useData("/v1/evaluations", { kind: "batch", limit: 50 });
-  const models = useData("/v1/models");
-  const names = [...(known.data?.evaluations ?? []).map((row) => `batch:${row.id}`), ...(models.data?.subjects ?? []).map((row) => `model:${row.name}`)];
-  const field = (label, value, set, as) => html`<label>${label}<input type="text" aria-label=${label} list="selectors" required maxlength="500" value=${value} onInput=${(event) => set(event.target.value)} placeholder="batch:ID, run:NAME, model:NAME, tool:NAME,image:DIGEST" />
-    <span>as of, in UTC (the page's moment when empty)</span><input type="datetime-local" step="1" aria-label=${`As of when ${label.toLowerCase()} is looked at`} title="As of when (UTC); empty for the page's moment" value=${asked[as]?.slice(0, 19) ?? ""} onChange=${(event) => amend({ [as]: event.target.value ? `${event.target.value}Z` : undefined })} /></label>`;
+const MODES = [["sets", "Two sets"], ["moments", "Two moments"]];
+
+/** A moment as its field has it, and as an address has it: in UTC. */
+const inField = (text) => (text && !/^\d+$/.test(text) ? text.replace("Z", "").slice(0, 19) : "");
+const inAddress = (text) => (text ? `${text.length === 16 ? `${text}:00` : text}Z` : undefined);
+
+function Form({ asked, mode, choose }) {
+  const [said, say] = useState({ base: asked.base ?? "", head: asked.head ?? "", base_as_of: inField(asked.base_as_of), head_as_of: inField(asked.head_as_of) });
+  const runs = useData("/v1/runs", { limit: 100 }, { live: false });
+  const models = useData("/v1/models", {}, { live: false });
+  const tools = useData("/v1/tools", {}, { live: false });
+  const names = [...(runs.data?.runs ?? []).map((row) => `${row.kind}:${row.id}`), ...(models.data?.subjects ?? []).map((row) => `model:${row.name}`), ...(tools.data?.subjects ?? []).map((row) => `tool:${row.name}`)];
+  const set = (name) => (event) => say({ ...said, [name]: event.target.value });
+  const what = (name, label) => html`<label>${label}<input type="text" aria-label=${label} list="selectors" required maxlength="500" value=${said[name]} onInput=${set(name)} placeholder="run:NAME, batch:ID, model:NAME, tool:NAME,image:DIGEST" /></label>`;
+  const when = (name, label, hint, required) => html`<label>${label}<input type="datetime-local" step="1" aria-label=${label} required=${required} value=${said[name]} onInput=${set(name)} /><span>${hint}</span></label>`;
   const go = (event) => {
     event.preventDefault();
-    amend({ base: base.trim(), head: head.trim() });
+    const [base, head] = [said.base.trim(), (mode === "moments" ? said.base : said.head).trim()];
+    amend({ mode: undefined, base, head, base_as_of: inAddress(said.base_as_of), head_as_of: inAddress(said.head_as_of) });
   };
-  return html`<form class="compare-form" onSubmit=${go}>${field("Base", base, setBase, "base_as_of")}${field("Head", head, setHead, "head_as_of")}
-    <button class="button primary">Compare</button><datalist id="selectors">${names.map((name) => html`<option value=${name} />`)}</datalist></form>`;
+  return html`<form class="card compare-form" onSubmit=${go}>
+    <${Options} label="What is compared" value=${mode} options=${MODES} onChange=${choose} />
+    <div class="compare-fields">${mode === "moments"
+      ? html`${what("base", "Of what")}${when("base_as_of", "As of (UTC)", "the earlier moment", true)}${when("head_as_of", "And as of (UTC)", "empty: the page's moment", false)}`
+      : html`${what("base", "Base")}${what("head", "Head")}`}
+      <button class="button primary">Compare</button></div>
+    ${mode === "sets" && html`<details class="raw" open=${Boolean(said.base_as_of || said.head_as_of)}><summary>Each as of its own moment</summary>
+      <div class="compare-fields">${when("base_as_of", "Base as of (UTC)", "empty: the page's moment", false)}${when("head_as_of", "Head as of (UTC)", "empty: the page's moment", false)}</div></details>`}
+    <datalist id="selectors">${names.map((name) => html`<option value=${name} />`)}</datalist></form>`;
 }
 
 export function Compare() {
   const asked = parameters();
   const both = asked.base && asked.head;
+  const moments = both ? asked.base === asked.head && Boolean(asked.base_as_of || asked.head_as_of) : asked.mode === "moments";
+  const [mode, choose] = useState(moments ? "moments" : "sets");
   const shown = useData(both ? "/v1/compare" : null, both ? { base: asked.base, head: asked.head, base_as_of: asked.base_as_of, head_as_of: asked.head_as_of } : {});
   return html`<div class="title"><h1>Compare</h1></div>
-    <${Form} key=${`${asked.base} ${asked.head} ${moment()}`} asked=${asked} />
+    <${Form} key=${`${asked.base} ${asked.head} ${asked.base_as_of} ${asked.head_as_of}`} asked=${asked} mode=${mode} choose=${choose} />
     ${!both ? html`<${Empty} title="Two sets of evaluations against each other" text="Two runs, two batches, two models, two versions of a tool, or one at two moments. Where both tried the same cases, those are compared pair by pair." />`
       : html`<${Shown} of=${shown}>${(data) => {
         const [tone, word] = VERDICTS[data.verdict];
@@ -60,7 +78,7 @@ export function Compare() {
           <${Tile} label="Gained" value=${count(data.changes.gained ?? 0)} tone=${data.changes.gained ? "passed" : ""} note="cases that failed before" />
           <${Tile} label="Time" value=${data.duration ? `× ${data.duration.ratio.toFixed(2)}` : "–"} note=${data.duration ? `${data.duration.low.toFixed(2)} to ${data.duration.high.toFixed(2)}, on the same accelerator` : "too few durations"} />
         </div>
-        <div class="columns"><${Side} name="Base" side=${data.base} /><${Side} name="Head" side=${data.head} /></div>
+        <div class="columns"><${Side} name=${moments ? "Then" : "Base"} side=${data.base} at=${asked.base_as_of} /><${Side} name=${moments ? "Later" : "Head"} side=${data.head} at=${asked.head_as_of} /></div>
         ${data.tools.length > 0 && html`<${Card} title="Tools"><${Table} label="Tools" columns=${toolColumns} rows=${data.tools.map((row) => ({ ...row, name: row.tool }))} /></${Card}>`}
         ${data.cases.length > 0 && html`<${Card} title="Cases"><${Table} label="Cases" columns=${caseColumns} rows=${data.cases.map((row) => ({ ...row, name: row.case }))} /></${Card}>`}`;
       }}</${Shown}>`}`;

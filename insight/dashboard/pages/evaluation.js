@@ -2,7 +2,7 @@ import { COLUMNS, Card, Cause, Copy, Dot, Empty, Facts, Outcome, Shown, Table, T
 import { listen } from "../api.js";
 import { Stages } from "../chart.js";
 import { Effects } from "../effects.js";
-import { Replay, useOperator } from "../replay.js";
+import { Again, Replay, useOperator } from "../replay.js";
 import { brief, bytes, count, duration, percent, short, time } from "../format.js";
 import { href, moment } from "../router.js";
 
@@ -104,8 +104,8 @@ function Surroundings({ context }) {
   const { evaluation: own, neighbours } = context;
   const outcome = (row) => row.cause ?? "passed";
   return html`
-    ${context.dead_letter && html`<${Card} title="Dead letter" class="alert"><${Facts} of=${[["Reason", context.dead_letter.reason?.replaceAll("_", " ")], ["Tries", context.dead_letter.attempts], ["Given up", html`<${Time} at=${context.dead_letter.died} />`],
-      ["Last error", context.dead_letter.error], ["Replayed as", context.dead_letter.replayed_by ? html`<a href=${evaluation(context.dead_letter.replayed_by)}>${brief(context.dead_letter.replayed_by)}</a>` : may ? html`<${Replay} ids=${[own.id]} text="Replay" />` : html`<code>evalfleet dead replay ${own.id}</code>`]]} /></${Card}>`}
+    ${context.dead_letter && html`<${Card} title="Dead letter" class="alert" extra=${html`<a href=${href(`/dead-letters/${encodeURIComponent(context.dead_letter.id)}`)}>All of it</a>`}><${Facts} of=${[["Reason", context.dead_letter.reason?.replaceAll("_", " ")], ["Tries", context.dead_letter.attempts], ["Given up", html`<${Time} at=${context.dead_letter.died} />`],
+      ["Last error", context.dead_letter.error], ["Replayed as", context.dead_letter.replayed_by ? html`<a href=${evaluation(context.dead_letter.replayed_by)}>${brief(context.dead_letter.replayed_by)}</a>` : may ? html`<${Replay} ids=${[context.dead_letter.id]} text="Replay" />` : html`<code>evalfleet dead replay ${own.id}</code>`]]} /></${Card}>`}
     ${list("Repeated by", context.replays)}
     ${list(`Parts (${own.parts ? count(own.parts.total) : context.parts.length})`, context.parts)}
     ${neighbours.length > 0 && html`<${Card} title=${own.case ? "The same case, before and after" : "The same tool, before and after"}>
@@ -145,7 +145,7 @@ function Imported({ data, own }) {
 export function Evaluation({ id }) {
   const path = `/v1/evaluations/${encodeURIComponent(id)}`;
   const [tries, again] = useState(0);
-  const shown = useData(path, tries ? { } : {}, { live: false });
+  const shown = useData(path, {}, { live: false });
   const around = useData(`${path}/context`, {});
   const absent = shown.error?.status === 404;
   // What is not there yet is asked for again when something was recorded; what is there never changes.
@@ -158,12 +158,14 @@ export function Evaluation({ id }) {
     return html`
     <div class="title"><h1>${own?.tool ?? own?.case ?? data.kind ?? "Evaluation"}</h1>
       <${Outcome} status=${own?.status ?? data.status} cause=${own?.cause ?? data.cause} rate=${own?.success_rate} />
-      <${Copy} text=${id} shown=${short(id, 40)} label="Copy the id" /></div>
+      <${Copy} text=${id} shown=${short(id, 40)} label="Copy the id" />
+      ${!imported && data.status !== "dead" && html`<span class="title-end"><${Again} id=${id} why=${data.provenance.job ? undefined : (data.provenance.job_withheld ?? "What it asked was not kept")} /></span>`}</div>
     <p class="under-title">
       ${own && html`<span>Cause <${Cause} cause=${own.cause} /></span>`}
       ${own?.model && html`<span>Model <a href=${model(own.model)}>${own.model}</a></span>`}
       ${own?.batch && html`<span>Batch <a href=${evaluation(own.batch)}>${brief(own.batch)}</a></span>`}
-      ${own?.run && html`<span>Run <a href=${href("/evaluations", { run: own.run })}>${own.run}</a></span>`}
+      ${own?.run && html`<span>Run <a href=${href(`/runs/${encodeURIComponent(own.run)}`)}>${own.run}</a></span>`}
+      ${data.kind === "batch" || own?.kind === "batch" ? html`<span><a href=${href(`/runs/${encodeURIComponent(id)}`, { kind: "batch" })}>As a run</a></span>` : null}
       ${own?.case && html`<span>Case <a href=${href("/evaluations", { case: own.case })}>${short(own.case, 60)}</a></span>`}
       ${own?.replay_of && html`<span>Repeats <a href=${evaluation(own.replay_of)}>${brief(own.replay_of)}</a></span>`}
       ${own && html`<span>Finished <${Time} at=${own.finished} /></span>`}
@@ -176,7 +178,7 @@ export function Evaluation({ id }) {
         <div>
           <${Calls} calls=${data.calls} />
           <${Outputs} data=${data} />
-          <${Card} title="Effects" extra=${html`<span class="muted">${count(data.effects.length)}${data.processes_left ? ` · ${data.processes_left} processes left running` : ""}</span>`}><${Effects} effects=${data.effects} omitted=${data.effects_omitted} /></${Card}>
+          <${Card} title="Effects" extra=${html`<span class="muted">${count(data.effects.length)}${data.processes_left ? ` · ${data.processes_left} processes left running` : ""}</span>`}><${Effects} effects=${data.effects} omitted=${data.effects_omitted} id=${id} /></${Card}>
           <${Network} contacts=${data.network} omitted=${data.network_omitted} />
           <${Artifacts} artifacts=${data.artifacts} />
         </div>

@@ -13,7 +13,7 @@ const versionColumns = (name) => [
   { title: "Last", cell: (row) => html`<${Time} at=${row.last} />`, class: "when" },
 ];
 
-function Matrix({ cases, filter }) {
+export function Matrix({ cases, filter }) {
   return html`<table class="matrix" aria-label="Cases by outcomes"><tbody>${cases.map((row) => html`<tr key=${row.case}>
     <th scope="row"><a href=${href("/evaluations", { ...filter, case: row.case })} title=${row.case}>${short(row.case, 64)}</a></th>
     <td><${Rate} rate=${row.rate} /></td>

@@ -1,13 +1,16 @@
-//! `GET /v1/evaluations`, `GET /v1/evaluations/{id}`, `GET /v1/evaluations/{id}/context`, `GET /v1/blobs/{sha256}`
+//! `GET /v1/evaluations`, `GET /v1/evaluations/{id}`, `GET /v1/evaluations/{id}/context`, `GET /v1/evaluations/{id}/diff`,
+//! `GET /v1/blobs/{sha256}`
 
 use super::Shared;
-use super::ask::{AsOf, Asked, Place, answer};
+use super::ask::{AsOf, Asked, Place, answer, within};
 use crate::problem::{Problem, Problems};
 use crate::view::context::{self, Context};
+use crate::view::diff::{self, FileDiff};
 use crate::view::list::{Filter, Page, Sort, Wanted, page};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
+use evalfleet_proto::effect::{Content, Effect};
 use evalfleet_proto::ids::Sha256;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -96,6 +99,56 @@ pub(super) async fn context(
     let found = app.look(as_of.point()?, |world, at| context::context(world, at, &id)).await?;
     let found = found.ok_or_else(|| absent(&id, &as_of))?;
     Ok(answer(&headers, found.basis_t, &found))
+}
+
+/// The longest path, in characters.
+const PATH_MAX: usize = 4096;
+
+/// Which file.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Of {
+    /// Its path, as the list of effects has it.
+    #[param(max_length = 4096)]
+    path: String,
+}
+
+/// What changed in a file
+///
+/// Line by line, where its worker kept what was in it before and after. What is no text, or too long, is named as such.
+#[utoipa::path(get, path = "/v1/evaluations/{id}/diff",
+    params(("id" = String, Path, description = "The job's id", min_length = 1, max_length = 300), AsOf, Of),
+    responses((status = 200, body = FileDiff), (status = 304), Problems))]
+pub(super) async fn diff(
+    State(app): Shared,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Asked(as_of, of, _): Asked<AsOf, Of>,
+) -> Result<Response, Problem> {
+    checked(&id)?;
+    within("path", Some(&of.path), PATH_MAX)?;
+    let found = app.history.evaluation(&id, as_of.point()?).await?;
+    let effects = found.what.get("effects").cloned().unwrap_or_default();
+    let effects: Vec<Effect> = serde_json::from_value(effects).unwrap_or_default();
+    let effect = effects.into_iter().find(|effect| effect.path == of.path);
+    let effect = effect.ok_or_else(|| Problem::not_found(format!("{id} left nothing at {}", of.path)))?;
+    let content = effect.content.ok_or_else(|| {
+        Problem::not_found(format!("what was in {} was not kept: its hash is all that is known", of.path))
+    })?;
+    let before = text(&app, content.before).await?;
+    let after = text(&app, content.after).await?;
+    let compared = tokio::task::spawn_blocking(move || {
+        diff::diff(&of.path, (content.before, &before), (content.after, &after), found.basis_t)
+    });
+    let compared = compared.await.map_err(|error| Problem::damaged(error.to_string()))?;
+    Ok(answer(&headers, found.basis_t, &compared))
+}
+
+/// A text that was kept; empty where none was.
+async fn text(app: &super::App, content: Content) -> Result<String, Problem> {
+    let Some(key) = content.sha256 else { return Ok(String::new()) };
+    let bytes = app.history.blob(key).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// A file or an output, by its hash

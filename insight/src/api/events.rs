@@ -30,7 +30,7 @@ fn event(notice: &Notice) -> Option<Event> {
     let event = Event::default().event(notice.name());
     let event = match notice {
         Notice::Recorded { basis_t, .. } => event.id(basis_t.to_string()),
-        Notice::Job(_) | Notice::Missed { .. } => event,
+        Notice::Job(_) | Notice::Handled(_) | Notice::Missed { .. } => event,
     };
     event.json_data(notice).ok()
 }
@@ -38,7 +38,7 @@ fn event(notice: &Notice) -> Option<Event> {
 /// What happens now, as server-sent events
 ///
 /// `recorded` (new evaluations, with the transaction as the event's id), `job` (started, progress, output,
-/// retried; these may be lost), `missed` (the listener was too slow: ask anew).
+/// retried; these may be lost), `handled` (how far an order about dead letters is), `missed` (the listener was too slow: ask anew).
 #[utoipa::path(get, path = "/v1/events", params(Of),
     responses((status = 200, body = Notice, content_type = "text/event-stream"), Problems))]
 pub(super) async fn events(State(app): Shared, Asked(of, ..): Asked<Of>) -> Result<Response, Problem> {

@@ -3,6 +3,7 @@
 
 use super::Shared;
 use super::ask::{body, within};
+use crate::live::{Handled, Notice};
 use crate::problem::{BodyProblems, Problem, Problems};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -14,10 +15,14 @@ use evalfleet_proto::evaluation::Verdict;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::status::{Cause, Status};
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// The most letters of one request: it is answered when all are done.
 const LETTERS_MAX: usize = 1000;
+
+/// How often it is told how far an order is: those who listen have other news, too.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// Dead letters to be replayed.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -32,6 +37,10 @@ pub(super) struct Replay {
     /// Also those that were handled before.
     #[serde(default)]
     force: bool,
+    /// A name for this order: `GET /v1/events` tells under it how far it is (`handled`).
+    #[serde(default)]
+    #[schema(max_length = 100)]
+    order: Option<String>,
 }
 
 /// Dead letters to be given up.
@@ -47,18 +56,22 @@ pub(super) struct Drop {
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
+    /// A name for this order, as for a replay.
+    #[serde(default)]
+    #[schema(max_length = 100)]
+    order: Option<String>,
 }
 
 /// What came of each letter.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Done {
     /// In no order.
-    letters: Vec<Letter>,
+    letters: Vec<Handling>,
 }
 
 /// What came of one.
 #[derive(Debug, Serialize, ToSchema)]
-struct Letter {
+struct Handling {
     /// Its name.
     id: String,
     /// The job that repeats it.
@@ -67,7 +80,7 @@ struct Letter {
     refused: Option<String>,
 }
 
-impl From<Outcome> for Letter {
+impl From<Outcome> for Handling {
     fn from(outcome: Outcome) -> Self {
         Self { id: outcome.card.id, job: outcome.job.map(|id| id.to_string()), refused: outcome.refused }
     }
@@ -92,9 +105,9 @@ pub(super) async fn replay(
     State(app): Shared,
     asked: Result<Json<Replay>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Replay { ids, dry_run, force } = body(asked)?;
+    let Replay { ids, dry_run, force, order } = body(asked)?;
     let action = Action::Replay { changes: Changes::default(), again: force };
-    carry_out(&app.desk, Order { which: named(ids)?, action, dry: dry_run, rate: None, max: None }).await
+    carry_out(&app, (ids, action, dry_run), order).await
 }
 
 /// Give dead letters up
@@ -105,13 +118,13 @@ pub(super) async fn drop_letters(
     State(app): Shared,
     asked: Result<Json<Drop>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Drop { ids, reason, dry_run } = body(asked)?;
+    let Drop { ids, reason, dry_run, order } = body(asked)?;
     within("reason", Some(&reason), 500)?;
     if reason.trim().is_empty() {
         return Err(Problem::bad_request("reason says nothing"));
     }
     let action = Action::Drop { reason };
-    carry_out(&app.desk, Order { which: named(ids)?, action, dry: dry_run, rate: None, max: None }).await
+    carry_out(&app, (ids, action, dry_run), order).await
 }
 
 /// What a verdict is to be.
@@ -150,7 +163,25 @@ pub(super) async fn amend(
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-async fn carry_out(desk: &crate::desk::Desk, order: Order) -> Result<Response, Problem> {
-    let letters = desk.carry_out(&order).await?.into_iter().map(Letter::from).collect();
+/// Does it, and tells whoever listens how far it is.
+async fn carry_out(
+    app: &super::App,
+    (ids, action, dry): (Vec<String>, Action, bool),
+    name: Option<String>,
+) -> Result<Response, Problem> {
+    within("order", name.as_deref(), 100)?;
+    let mut so_far = name.map(|order| Handled { order, done: 0, refused: 0, of: ids.len() as u64 });
+    let order = Order { which: named(ids)?, action, dry, rate: None, max: None };
+    let mut last = Instant::now();
+    let told = |outcome: &Outcome| {
+        let Some(so_far) = &mut so_far else { return };
+        so_far.done += 1;
+        so_far.refused += u64::from(outcome.refused.is_some());
+        if last.elapsed() >= TELL_EVERY || so_far.done == so_far.of {
+            last = Instant::now();
+            app.live.tell(Notice::Handled(so_far.clone()));
+        }
+    };
+    let letters = app.desk.carry_out(&order, told).await?.into_iter().map(Handling::from).collect();
     Ok(Json(Done { letters }).into_response())
 }

@@ -79,6 +79,7 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(evaluations::list))
         .routes(routes!(evaluations::one))
         .routes(routes!(evaluations::context))
+        .routes(routes!(evaluations::diff))
         .routes(routes!(evaluations::blob))
         .routes(routes!(subjects::tools))
         .routes(routes!(subjects::tool))
@@ -182,6 +183,7 @@ mod tests {
         let paths = document["paths"].as_object().unwrap();
         for path in [
             "/v1/evaluations/{id}",
+            "/v1/evaluations/{id}/diff",
             "/v1/calls",
             "/v1/runs",
             "/v1/runs/{id}",

@@ -3,7 +3,7 @@
 //! Datoms come in no order that helps, so a transaction is read in passes: what has a name (workers,
 //! images, cases, …), calls, batches, then their parts. A reference is an entity's number.
 
-use super::row::{Call, Row};
+use super::row::{Call, Question, Row};
 use super::symbols::Symbol;
 use super::world::World;
 use evalfleet_datomic::edn::Value;
@@ -247,6 +247,8 @@ impl World {
             "case" => row.case = self.named(value),
             "accelerator" => row.accelerator = self.word(value),
             "question" => row.case = text.map(|question| self.symbols.of(question)),
+            "expected-tools" => self.ask(row, text, |question| &mut question.expected),
+            "actual-tools" => self.ask(row, text, |question| &mut question.called),
             "batch" => self.join(row, value),
             "replay-of" => {
                 let of = value.as_int().and_then(|entity| self.id_of(entity));
@@ -265,6 +267,15 @@ impl World {
                 row.effects += count(value);
             }
             _ => measure(row, name, count(value)),
+        }
+    }
+
+    /// One more tool of a question.
+    fn ask(&mut self, row: &mut Row, tool: Option<&str>, of: fn(&mut Question) -> &mut Vec<Symbol>) {
+        let Some(tool) = tool.map(|tool| self.symbols.of(tool)) else { return };
+        let tools = of(Arc::make_mut(row.question.get_or_insert_default()));
+        if !tools.contains(&tool) {
+            tools.push(tool);
         }
     }
 
@@ -295,6 +306,7 @@ impl World {
         for datom in datoms.iter().filter(|datom| datom.added) {
             let text = datom.value.as_str();
             match datom.attribute.as_str() {
+                "dead-letter/id" => letter.id = text.unwrap_or_default().into(),
                 "dead-letter/job" => letter.job = text.unwrap_or_default().into(),
                 "dead-letter/reason" => letter.reason = self.word(&datom.value),
                 "dead-letter/kind" => letter.kind = self.word(&datom.value),

@@ -31,7 +31,7 @@ mod tests;
 
 pub use group::Group;
 pub use index::{Field, Order};
-pub use row::{Call, DeadLetter, Measures, Outcome, Row};
+pub use row::{Call, DeadLetter, Measures, Outcome, Question, Row};
 pub use summary::{Counts, HOUR, Line, Summary};
 pub use symbols::{Symbol, Symbols};
 pub use world::{At, TooEarly, World};

@@ -59,6 +59,15 @@ pub struct Measures {
     pub disk_written: u64,
 }
 
+/// What a question was to lead to, and did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Question {
+    /// The tools that were expected, in no order.
+    pub expected: Vec<Symbol>,
+    /// The tools that were called, each once.
+    pub called: Vec<Symbol>,
+}
+
 /// A batch's own sums.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
@@ -127,6 +136,8 @@ pub struct Row {
     pub measures: Measures,
     /// A batch's sums.
     pub sums: Sums,
+    /// Of a question: its tools.
+    pub question: Option<Arc<Question>>,
     pub(super) is_batch: bool,
     pub(super) has_passed: bool,
 }
@@ -163,7 +174,9 @@ impl Row {
 /// A job that could not be run, as the history tells it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeadLetter {
-    /// The job.
+    /// Its name: its job's, where there is one.
+    pub id: Arc<str>,
+    /// The job; empty where the message names none.
     pub job: Arc<str>,
     /// The transaction that recorded it.
     pub since: u64,

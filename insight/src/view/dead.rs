@@ -1,7 +1,8 @@
 //! Dead letters, as the history tells them. Pure.
 
+use super::subjects::word;
 use super::{text, time};
-use crate::projection::{At, DeadLetter, World};
+use crate::projection::{At, DeadLetter, Row, World};
 use evalfleet_proto::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -10,8 +11,10 @@ use utoipa::ToSchema;
 /// A job that could not be run.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Letter {
-    /// The job.
-    pub job: String,
+    /// Its name, under which it is shown, replayed and dropped.
+    pub id: String,
+    /// The job; null where not even the envelope names one.
+    pub job: Option<String>,
     /// `poison`, `attempts_spent`, …
     pub reason: Option<String>,
     /// What was to be run: `function_call`, `command`, …
@@ -27,6 +30,8 @@ pub struct Letter {
     pub error: Option<String>,
     /// The evaluation that repeats it.
     pub replayed_by: Option<String>,
+    /// What came of that: `passed`, or whose doing it was that it did not pass.
+    pub replay_outcome: Option<&'static str>,
 }
 
 impl Letter {
@@ -34,7 +39,8 @@ impl Letter {
         let replay = world.symbols().find(&letter.job).and_then(|job| world.replay_of(job, at));
         let row = world.find(&letter.job, at);
         Self {
-            job: letter.job.to_string(),
+            id: letter.id.to_string(),
+            job: (!letter.job.is_empty()).then(|| letter.job.to_string()),
             reason: text(world, letter.reason),
             kind: text(world, letter.kind),
             tool: row.and_then(|row| text(world, row.tool())),
@@ -42,6 +48,7 @@ impl Letter {
             attempts: letter.attempts,
             error: letter.error.as_deref().map(str::to_owned),
             replayed_by: replay.map(|row| row.id.to_string()),
+            replay_outcome: replay.and_then(Row::outcome).map(word),
         }
     }
 }
@@ -70,7 +77,7 @@ pub fn letters(world: &World, at: At, reason: Option<&str>, needle: &str, limit:
         let why = letter.reason.map_or("", |reason| world.symbols().text(reason));
         let wanted = reason.is_none_or(|reason| reason == why) && listed.len() < limit;
         let error = letter.error.as_deref().unwrap_or_default();
-        if wanted && (letter.job.contains(needle) || error.to_lowercase().contains(needle)) {
+        if wanted && (letter.id.contains(needle) || error.to_lowercase().contains(needle)) {
             listed.push(Letter::of(world, at, letter));
         }
     }

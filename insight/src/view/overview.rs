@@ -4,7 +4,7 @@ use super::Brief;
 use super::insights::Insight;
 use super::rates::{Durations, Standing};
 use super::series::{DAY, Series, Window};
-use super::time;
+use super::{milliseconds, time};
 use crate::projection::{At, HOUR, Line, Row, World};
 use evalfleet_proto::Timestamp;
 use serde::Serialize;
@@ -43,6 +43,9 @@ pub struct Overview {
     pub durations: Option<Durations>,
     /// How long jobs waited for a worker.
     pub waits: Option<Durations>,
+    /// How long the job had waited that finished last: lanes are queues, so what waits longest in them now waits about as
+    /// long, unless nobody takes anything.
+    pub waited_ms: Option<f64>,
     /// How long clean VMs took to make.
     pub resets: Option<Durations>,
     /// Workers that finished something within the last hour of the window, and all ever seen.
@@ -111,6 +114,7 @@ pub fn overview(world: &World, at: At, window: Window, until: i64) -> Overview {
         series,
         durations: times(|row| row.measures.wall),
         waits: times(|row| row.measures.queued),
+        waited_ms: lately.first().and_then(|row| milliseconds(row.measures.queued)),
         resets: times(|row| row.measures.reset),
         workers,
         dead_letters: DeadCount { open, known },

@@ -2,8 +2,9 @@
 
 use super::groups::{self, Item, Paged};
 use super::list::{Cursor, TEXT_MAX};
+use super::questions::{self, Questions};
 use super::rates::{Durations, Rate, Standing};
-use super::subjects::{CaseRow, cases, tally};
+use super::subjects::{CaseRow, cases};
 use super::{Brief, time};
 use crate::projection::{At, Group, Row, Summary, Symbol, World};
 use evalfleet_proto::Timestamp;
@@ -91,7 +92,7 @@ pub struct Runs {
 pub struct FunctionOf {
     /// Its name.
     pub name: String,
-    /// How the evaluations that called it first did.
+    /// How the evaluations that called it first did; of questions, those that called it at all.
     pub rate: Rate,
 }
 
@@ -118,6 +119,8 @@ pub struct RunDetail {
     pub tools: Vec<FunctionOf>,
     /// Its cases, those that fail most first.
     pub cases: Vec<CaseRow>,
+    /// What was asked of a model, and how that went; null where it is no batch of questions.
+    pub questions: Option<Questions>,
     /// What did not pass, newest first, 50 at most; `/v1/evaluations?batch=` or `?run=` has all.
     pub failures: Vec<Brief>,
     /// The transaction that this stands on.
@@ -198,12 +201,6 @@ pub fn detail(world: &World, at: At, id: &str, kind: Option<RunKind>) -> Option<
     let rows = world.by_time(at, Some((last.saturating_add(1), 0))).map(|(_, row)| row);
     let rows = rows.take_while(|row| row.at >= first).filter(|row| of(row) && row.outcome().is_some());
     let rows: Vec<&Row> = rows.collect();
-    let mut by_tool: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    for row in &rows {
-        if let Some(tool) = row.tool() {
-            by_tool.entry(world.symbols().text(tool)).or_default().push(row);
-        }
-    }
     let batch = if kind == RunKind::Batch { world.find(id, at) } else { None };
     Some(RunDetail {
         run,
@@ -211,11 +208,9 @@ pub fn detail(world: &World, at: At, id: &str, kind: Option<RunKind>) -> Option<
             .filter(|row| row.is_batch())
             .map(|row| Reported { success_rate: row.success_rate, success_rate_adjusted: row.adjusted_rate }),
         durations: Durations::of(rows.iter().map(|row| row.measures.wall).collect()),
-        tools: by_tool
-            .into_iter()
-            .map(|(name, rows)| FunctionOf { name: name.to_owned(), rate: tally(rows.iter()).into() })
-            .collect(),
+        tools: questions::functions(world, &rows),
         cases: cases(world, &rows),
+        questions: questions::questions(world, at, symbol, &rows).filter(|_| kind == RunKind::Batch),
         failures: rows
             .iter()
             .filter(|row| row.cause.is_some())

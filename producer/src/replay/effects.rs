@@ -185,6 +185,7 @@ mod tests {
             sha256: Some(Sha256::of(content.as_bytes())),
             target: None,
             renamed_from: None,
+            content: None,
             expected: true,
         }
     }

@@ -28,6 +28,45 @@ impl Verdict {
     }
 }
 
+/// What of an answer was not right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Other tools were called than those that were expected.
+    Tools,
+    /// A call that was expected was made with other arguments.
+    Arguments,
+    /// Something else was changed, or nothing.
+    Effects,
+    /// The words.
+    Answer,
+}
+
+/// How the reason begins that is given for each fault: it is all that the history keeps of it.
+const OPENINGS: [(&str, Fault); 5] = [
+    ("expected to call ", Fault::Tools),
+    ("expected ", Fault::Arguments),
+    ("nothing that fits ", Fault::Effects),
+    ("changed what it should not: ", Fault::Effects),
+    ("the answer does not fit ", Fault::Answer),
+];
+
+impl Fault {
+    /// The fault that a verdict's reason names, if it is the model's.
+    pub fn of(why: &str) -> Option<Self> {
+        OPENINGS.iter().find(|(opening, _)| why.starts_with(opening)).map(|(_, fault)| *fault)
+    }
+
+    /// Its word in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Arguments => "arguments",
+            Self::Effects => "effects",
+            Self::Answer => "answer",
+        }
+    }
+}
+
 /// Judges a question. What kept the model from answering comes first: it says nothing about the model. Then the tools,
 /// their arguments, what they changed, and its words.
 pub fn judge(question: &Question, outcome: &Outcome) -> Verdict {
@@ -165,21 +204,28 @@ mod tests {
         let right = || called("write_file", json!({"path": "a", "content": "x"}), None, &["/workspace/a"]);
         assert_eq!(judged(vec![right()], Ok("Done.")), (None, String::new()));
         let other = || called("write_file", json!({"path": "b"}), None, &["/workspace/b"]);
-        for (calls, answer, says) in [
-            (vec![], "Done.", "called nothing"),
+        for (calls, answer, says, fault) in [
+            (vec![], "Done.", "called nothing", Fault::Tools),
             (
                 vec![right(), called("read_file", json!({}), None, &[])],
                 "Done.",
                 "called read_file, write_file",
+                Fault::Tools,
             ),
-            (vec![other()], "Done.", "{\"path\":\"a\"}"),
-            (vec![right(), other()], "Done.", "should not: /workspace/b"),
-            (vec![called("write_file", json!({"path": "a"}), None, &[])], "Done.", "nothing that fits"),
-            (vec![right()], "I could not.", "does not fit"),
+            (vec![other()], "Done.", "{\"path\":\"a\"}", Fault::Arguments),
+            (vec![right(), other()], "Done.", "should not: /workspace/b", Fault::Effects),
+            (
+                vec![called("write_file", json!({"path": "a"}), None, &[])],
+                "Done.",
+                "nothing that fits",
+                Fault::Effects,
+            ),
+            (vec![right()], "I could not.", "does not fit", Fault::Answer),
         ] {
             let (cause, why) = judged(calls, Ok(answer));
             assert_eq!(cause, Some(Cause::Subject));
             assert!(why.contains(says), "{says}: {why}");
+            assert_eq!(Fault::of(&why), Some(fault), "{why}");
         }
     }
 

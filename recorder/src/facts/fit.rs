@@ -128,6 +128,7 @@ mod tests {
             sha256: None,
             target: None,
             renamed_from: None,
+            content: None,
             expected,
         }
     }

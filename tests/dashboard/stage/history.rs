@@ -1,13 +1,14 @@
 //! A history to look at: the sample batches, and evaluations over three weeks in which things happen. A new
 //! image makes `edit_file` slower, the next one makes it fail in one of three cases; one worker's machine fails by itself;
-//! one case is flaky; two jobs end as dead letters, of which one is replayed. No randomness: every run shows
-//! the same, but for the day.
+//! one case is flaky; two jobs end as dead letters, of which one is replayed. Before all that, a [`suite`] was put to
+//! a model. No randomness: every run shows the same, but for the day.
 
+use super::suite;
 use evalfleet_datomic::edn;
 use evalfleet_proto::alert::Alert;
 use evalfleet_proto::dead::{DeadLetter, Letter, Reason};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::{AlertId, Lane};
+use evalfleet_proto::ids::{AlertId, Lane, Sha256};
 use evalfleet_proto::job::FunctionCall;
 use evalfleet_proto::status::Status;
 use evalfleet_proto::submission::{Defaults, Submission};
@@ -24,8 +25,14 @@ const TOOLS: [(&str, f64); 4] =
 const OLD: &str = "sha256:5d0c1f8a2b6e4d3c9a7b5e1f0c2d4a6b8e9f1a3c5d7b9e0f2a4c6d8b0e1f3a5c";
 const NEW: &str = "sha256:9b11e7c3d5f0a2b4c6d8e0f1a3b5c7d9e1f3a5b7c9d0e2f4a6b8c0d1e3f5a7b9";
 const NEWEST: &str = "sha256:c47f02e8d1b3a5c7e9f0a2b4d6c8e0f1a3b5d7c9e1f2a4b6d8c0e2f3a5b7c9d1";
-/// How many evaluations one transaction records.
+/// How many evaluations one transaction records, of a history that is looked at.
 const CHUNK: usize = 10;
+/// Transactions of a long one, as far as these hold no more than a recorder's would.
+const CHUNKS: usize = 600;
+const CHUNK_MAX: usize = 100;
+
+/// How long ago the first was.
+const SPAN: Duration = Duration::from_secs(21 * 24 * 3600);
 
 /// A number from 0 to 1 that looks random and is the same in every run.
 fn chance(index: usize, salt: u64) -> f64 {
@@ -77,7 +84,7 @@ fn fate(
     ("passed", None, String::new())
 }
 
-fn document(index: usize, share: f64, at: Timestamp) -> Value {
+pub(super) fn document(index: usize, share: f64, at: Timestamp) -> Value {
     let (tool, usual) = TOOLS[index % TOOLS.len()];
     let (case, worker) = (index / TOOLS.len() % 6, (chance(index, 23) * 3.0) as usize + 1);
     let image =
@@ -125,22 +132,57 @@ fn document(index: usize, share: f64, at: Timestamp) -> Value {
     document
 }
 
+/// The texts that its effects change: before and after.
+const REPORT: &str = "<testsuite tests=\"3\">\n  <testcase name=\"adds\"/>\n  <testcase name=\"carries\"/>\n  <testcase name=\"overflows\"/>\n</testsuite>\n";
+const LIB: [&str; 2] = [
+    "//! Sums.\n\n/// Adds two numbers.\npub fn sum(one: u8, other: u8) -> u8 {\n    one + other\n}\n\n#[cfg(test)]\nmod tests {\n    use super::*;\n\n    #[test]\n    fn adds() {\n        assert_eq!(sum(1, 2), 3);\n    }\n}\n",
+    "//! Sums.\n\n/// Adds two numbers; what is too large stays the largest.\npub fn sum(one: u8, other: u8) -> u8 {\n    one.saturating_add(other)\n}\n\n#[cfg(test)]\nmod tests {\n    use super::*;\n\n    #[test]\n    fn adds() {\n        assert_eq!(sum(1, 2), 3);\n    }\n\n    #[test]\n    fn overflows() {\n        assert_eq!(sum(255, 1), 255);\n    }\n}\n",
+];
+const NOTES: [&str; 2] = ["# Notes\n\n- ask for a review\n", "# Notes\n\n- ask for a review\n- merge\n"];
+
 fn effects(tool: &str, case: usize) -> Value {
-    let effect = |path: String, change: &str, kind: &str, expected: bool| {
-        json!({ "path": path, "change": change, "type": kind, "size": 120 + case * 17, "mode": "0644", "uid": 0, "gid": 0,
-            "sha256": OLD.trim_start_matches("sha256:"), "expected": expected })
+    let text =
+        |text: &str| json!({ "is": "text", "bytes": text.len(), "sha256": Sha256::of(text.as_bytes()) });
+    let without = |is: &str, bytes: u64| json!({ "is": is, "bytes": bytes });
+    let effect = |path: &str, change: &str, kind: &str, expected: bool, content: Option<(Value, Value)>| {
+        let content = content.map(|(before, after)| json!({ "before": before, "after": after }));
+        let mut effect = json!({ "path": path, "change": change, "type": kind, "size": 120 + case * 17, "mode": "0644", "uid": 0,
+            "gid": 0, "sha256": OLD.trim_start_matches("sha256:"), "expected": expected });
+        if let Some(content) = content {
+            effect["content"] = content;
+        }
+        effect
     };
+    let absent = || without("absent", 0);
     match tool {
         "edit_file" => json!([
-            effect(format!("/workspace/notes-{case}.md"), "changed", "file", true),
-            effect("/workspace/.edit.swp".to_owned(), "created", "file", false)
+            effect(
+                &format!("/workspace/notes-{case}.md"),
+                "changed",
+                "file",
+                true,
+                Some((text(NOTES[0]), text(NOTES[1])))
+            ),
+            effect(
+                "/workspace/.edit.swp",
+                "created",
+                "file",
+                false,
+                Some((absent(), without("binary", 4096)))
+            ),
         ]),
         "run_tests" => json!([
-            effect("/workspace/build".to_owned(), "created", "directory", true),
-            effect("/workspace/build/report.xml".to_owned(), "created", "file", true),
-            effect("/workspace/build/cache/index.bin".to_owned(), "created", "file", true),
-            effect("/etc/hostname".to_owned(), "deleted", "file", false),
-            effect("/workspace/src/lib.rs".to_owned(), "replaced", "file", true)
+            effect("/workspace/build", "created", "directory", true, None),
+            effect("/workspace/build/report.xml", "created", "file", true, Some((absent(), text(REPORT)))),
+            effect(
+                "/workspace/build/cache/index.bin",
+                "created",
+                "file",
+                true,
+                Some((absent(), without("binary", 52_480)))
+            ),
+            effect("/etc/hostname", "deleted", "file", false, Some((without("not_at_hand", 8), absent()))),
+            effect("/workspace/src/lib.rs", "replaced", "file", true, Some((text(LIB[0]), text(LIB[1])))),
         ]),
         _ => json!([]),
     }
@@ -156,15 +198,22 @@ pub(crate) async fn lay_down(
     batches: &[PathBuf],
     count: usize,
 ) -> anyhow::Result<Value> {
-    let imported = import::import(store, batches).await?;
     let now = Timestamp::now();
-    let span = Duration::from_secs(21 * 24 * 3600);
+    let dir = tempfile::tempdir()?;
+    let of_suite = suite::file(dir.path(), now - SPAN - Duration::from_secs(24 * 3600))?;
+    let batches: Vec<PathBuf> = batches.iter().cloned().chain([of_suite]).collect();
+    let imported = import::import(store, &batches).await?;
+    let suite = suite::calls(store, blobs, now - SPAN - Duration::from_secs(12 * 3600)).await?;
+    for text in LIB.into_iter().chain(NOTES).chain([REPORT]) {
+        blobs.put(text.into()).await?;
+    }
+    let chunk = (count / CHUNKS).clamp(CHUNK, CHUNK_MAX);
     let (mut dead, mut failed, mut rich) = (None, None, None);
     let mut facts_of = Vec::new();
     for index in 0..count {
         let share = index as f64 / count as f64;
         // More by day than by night, and the last a few minutes ago.
-        let at = now - span.mul_f64(1.0 - share) - Duration::from_secs(300);
+        let at = now - SPAN.mul_f64(1.0 - share) - Duration::from_secs(300);
         let evaluation: Evaluation = serde_json::from_value(document(index, share, at))?;
         let key = blobs.put(serde_json::to_vec(&evaluation)?).await?;
         facts_of.extend(facts::evaluation(&evaluation, key));
@@ -178,7 +227,7 @@ pub(crate) async fn lay_down(
             None if index % TOOLS.len() == 2 => rich = Some(id),
             _ => {}
         }
-        if (index + 1).is_multiple_of(CHUNK) || index + 1 == count {
+        if (index + 1).is_multiple_of(chunk) || index + 1 == count {
             store.import(&format!("stage-{index}"), std::mem::take(&mut facts_of), at).await?;
         }
     }
@@ -190,7 +239,7 @@ pub(crate) async fn lay_down(
         None => None,
     };
     Ok(
-        json!({ "dead": dead, "failed": failed, "rich": rich, "alert": alert, "batches": imported.iter().map(|one| &one.id).collect::<Vec<_>>() }),
+        json!({ "dead": dead, "failed": failed, "rich": rich, "alert": alert, "suite": suite, "batches": imported.iter().map(|one| &one.id).collect::<Vec<_>>() }),
     )
 }
 

@@ -1,11 +1,14 @@
 //! A stage for the dashboard's tests: a real gateway, a history with its own times, the API before it.
 //!
-//! Prints one line of JSON when all stands: `{"url": …, "token": …, "jobs": {…}}`. Then it reads commands, a
-//! line each: `record ID` records one more evaluation, now. It ends with its input.
+//! Prints one line of JSON when all stands: `{"url": …, "token": …, "read_token": …, "jobs": {…}}`. Then it reads
+//! commands, a line each: `record ID` records one more evaluation, now, and answers when that was begun and committed. It
+//! ends with its input. `STAGE_EVALUATIONS` says how many there are (600), `STAGE_HEAP` what the gateway may have (1g).
 
 mod history;
+mod suite;
 
 use evalfleet_datomic::{Client, Config};
+use evalfleet_proto::Timestamp;
 use evalfleet_recorder::store::Store;
 use evalfleet_service::blobs::Blobs;
 use evalfleet_tests::machine::repository;
@@ -44,7 +47,7 @@ fn gateway(dir: &Path, port: u16) -> Part {
         "the gateway's jars are not here: run datomic/build.sh first"
     );
     let child = Command::new(gateway.join("run.sh"))
-        .env("EVALFLEET_GATEWAY_HEAP", "1g")
+        .env("EVALFLEET_GATEWAY_HEAP", std::env::var("STAGE_HEAP").unwrap_or_else(|_| "1g".to_owned()))
         .args(["--uri", "datomic:mem://dashboard", "--port", &port.to_string()])
         .arg("--token-file")
         .arg(dir.join("token"))
@@ -76,9 +79,9 @@ fn api(dir: &Path, gateway: u16, port: u16) -> Part {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("dashboard-").tempdir()?;
-    let token = "a-token-for-the-stage-only";
+    let (token, read_token) = ("a-token-for-the-stage-only", "a-token-that-can-only-look");
     std::fs::write(dir.path().join("token"), token)?;
-    std::fs::write(dir.path().join("read-token"), "a-token-that-can-only-look")?;
+    std::fs::write(dir.path().join("read-token"), read_token)?;
     let (gateway_port, api_port) = (free_port(), free_port());
     let _gateway = gateway(dir.path(), gateway_port);
     let client = Client::new(Config::new(format!("http://127.0.0.1:{gateway_port}"), token))?;
@@ -98,13 +101,18 @@ async fn main() -> anyhow::Result<()> {
     while std::net::TcpStream::connect(("127.0.0.1", api_port)).is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    println!("{}", json!({ "url": url, "token": token, "jobs": jobs }));
+    println!(
+        "{}",
+        json!({ "url": url, "token": token, "read_token": read_token, "jobs": jobs, "version": evalfleet_service::VERSION, "release": !cfg!(debug_assertions) })
+    );
 
     let mut lines = std::io::stdin().lines();
     while let Some(line) = tokio::task::block_in_place(|| lines.next()) {
         if let Some(id) = line?.strip_prefix("record ") {
+            let begun = Timestamp::now().as_millisecond();
             history::record_now(&store, id.trim()).await?;
-            println!("{}", json!({ "recorded": id.trim() }));
+            let committed = Timestamp::now().as_millisecond();
+            println!("{}", json!({ "recorded": id.trim(), "begun": begun, "committed": committed }));
         }
     }
     Ok(())

@@ -469,7 +469,7 @@ impl Template {
     }
 
     /// The disk that a clone has a copy of.
-    pub(super) fn scratch(&self) -> PathBuf {
+    pub(crate) fn scratch(&self) -> PathBuf {
         self.dir.join(self.scratch_name())
     }
 

@@ -177,6 +177,7 @@ fn effect(difference: Difference<'_>, expected: &Expected) -> Effect {
         sha256: object.sha256,
         target: object.target,
         renamed_from,
+        content: None,
         expected: expected.covers(path),
     }
 }

@@ -24,6 +24,13 @@ impl Before {
         Self { image: None, template }
     }
 
+    /// The file that a job finds at `path`: its length, and whether the template wrote it; otherwise it is the
+    /// image's own.
+    pub fn file(&self, path: &str) -> Option<(u64, bool)> {
+        let object = self.view().get(path).filter(|object| object.kind == ObjectType::File)?;
+        Some((object.size, self.template.contains_key(path)))
+    }
+
     pub(super) fn template(&self) -> &BTreeMap<String, Upper> {
         &self.template
     }

@@ -91,7 +91,24 @@ pub fn read_file(
 ) -> Result<Vec<u8>, Error> {
     let was = Arc::new(Stack::open(image, &[frozen])?);
     let is = Arc::new(Stack::open(image, &[frozen, scratch])?);
-    let partitions = mounted(&was)?;
+    read_in(&is, &mounted(&was)?, path, bytes_max)
+}
+
+/// Reads one file as a job finds it, following no link.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read_before((image, frozen): (&Path, &Path), path: &str, bytes_max: u64) -> Result<Vec<u8>, Error> {
+    let was = Arc::new(Stack::open(image, &[frozen])?);
+    read_in(&was, &mounted(&was)?, path, bytes_max)
+}
+
+fn read_in(
+    disks: &Arc<Stack>,
+    partitions: &[Partition],
+    path: &str,
+    bytes_max: u64,
+) -> Result<Vec<u8>, Error> {
     // The longest mount point that the path is under.
     let under = |partition: &&Partition| {
         partition.mounted == "/" || path.starts_with(&format!("{}/", partition.mounted))
@@ -99,7 +116,7 @@ pub fn read_file(
     let partition = partitions.iter().filter(under).max_by_key(|partition| partition.mounted.len());
     let partition = partition.ok_or(Error::Foreign("no file system mounted there"))?;
     let inside = if partition.mounted == "/" { path } else { &path[partition.mounted.len()..] };
-    let (fs, _) = disk::open(&is, partition)?;
+    let (fs, _) = disk::open(disks, partition)?;
     let mut inode = fs.inode(ROOT_INODE)?;
     for name in inside.split('/').filter(|name| !name.is_empty()) {
         let entries = fs.read_dir(&inode)?;

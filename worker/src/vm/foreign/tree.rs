@@ -53,6 +53,7 @@ impl Object {
             sha256: self.sha256,
             target: self.target,
             renamed_from: None,
+            content: None,
             expected,
         }
     }
