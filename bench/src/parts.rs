@@ -101,7 +101,9 @@ fn early(ended: Result<Upped, evalfleet::machine::Error>) -> anyhow::Error {
 
 fn settings_of(dir: &Path, endpoints: Option<String>) -> anyhow::Result<Settings> {
     let environment = vec![("EVALFLEET_STATE__DIR".to_owned(), dir.display().to_string())];
-    Ok(Settings::from_layers(&Layers { endpoints, file: None, environment })?)
+    // What starts the parts reads their file, too: it is what tells the gateway its store.
+    let file = Some(std::fs::read_to_string(dir.join(CONFIG))?);
+    Ok(Settings::from_layers(&Layers { endpoints, file, environment })?)
 }
 
 async fn ready(dir: &Path) -> anyhow::Result<()> {

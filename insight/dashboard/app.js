@@ -18,6 +18,7 @@ import { Dead } from "./pages/dead.js";
 import { Letter } from "./pages/letter.js";
 import { Insights } from "./pages/insights.js";
 import { Alert, Alerts } from "./pages/alerts.js";
+import { Healing, Healings } from "./pages/healings.js";
 import { Login } from "./pages/login.js";
 
 const NAVIGATION = [
@@ -29,6 +30,7 @@ const NAVIGATION = [
   ["/compare", "Compare", "c", "M8 4v16M16 4v16M4 8l4-4 4 4M12 16l4 4 4-4"],
   ["/insights", "Insights", "i", "M9 18h6M10 21h4M12 3a6 6 0 0 0-4 10.5c.7.7 1 1.5 1 2.5h6c0-1 .3-1.8 1-2.5A6 6 0 0 0 12 3Z"],
   ["/alerts", "Alerts", "a", "M12 4a5 5 0 0 0-5 5c0 5-2 6-2 7h14c0-1-2-2-2-7a5 5 0 0 0-5-5ZM10 19h4"],
+  ["/healings", "Healings", "h", "M12 20s-8-5-8-11a4.5 4.5 0 0 1 8-2.8A4.5 4.5 0 0 1 20 9c0 6-8 11-8 11ZM8 11h2l2-3 2 5 1-2h2"],
   ["/workers", "Workers", "w", "M4 5h16v6H4ZM4 13h16v6H4ZM8 8h.01M8 16h.01"],
   ["/dead-letters", "Dead letters", "d", "M3 6h18v12H3ZM3 7l9 6 9-6"],
 ];
@@ -47,6 +49,8 @@ const PAGES = [
   [/^\/insights$/, Insights, "Insights"],
   [/^\/alerts$/, Alerts, "Alerts"],
   [/^\/alerts\/([^/]+)$/, ({ id }) => html`<${Alert} key=${id} id=${id} />`, "Alert"],
+  [/^\/healings$/, Healings, "Healings"],
+  [/^\/healings\/([^/]+)$/, ({ id }) => html`<${Healing} key=${id} id=${id} />`, "Healing"],
   [/^\/workers$/, Workers, "Workers"],
   [/^\/dead-letters$/, Dead, "Dead letters"],
   [/^\/dead-letters\/([^/]+)$/, ({ id }) => html`<${Letter} key=${id} id=${id} />`, "Dead letter"],
@@ -54,7 +58,7 @@ const PAGES = [
 ];
 
 const KEYS = [
-  ["g then o e r t m c i a w d", "Go to overview, evaluations, runs, tools, models, compare, insights, alerts, workers, dead letters"],
+  ["g then o e r t m c i a h w d", "Go to overview, evaluations, runs, tools, models, compare, insights, alerts, healings, workers, dead letters"],
   ["/", "Search"],
   ["j k", "Next and previous row"],
   ["Enter", "Open the row"],

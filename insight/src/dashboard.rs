@@ -41,7 +41,7 @@ static ASSETS: LazyLock<Vec<Asset>> = assets! {
     SCRIPT => "app.js" "api.js" "router.js" "format.js" "parts.js" "chart.js" "timeline.js" "effects.js" "replay.js"
         "pages/overview.js" "pages/evaluations.js" "pages/evaluation.js" "pages/runs.js" "pages/run.js"
         "pages/subjects.js" "pages/subject.js" "pages/compare.js" "pages/workers.js" "pages/dead.js" "pages/letter.js"
-        "pages/insights.js" "pages/alerts.js" "pages/login.js"
+        "pages/insights.js" "pages/alerts.js" "pages/healings.js" "pages/login.js"
         "vendor/uplot.js" "vendor/preact-htm.js";
     TEXT => "vendor/LICENSES.txt";
 };

@@ -10,7 +10,8 @@ use evalfleet::replay::refusal::{self, Refusal};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::alert::{Alert, Said};
 use evalfleet_proto::evaluation::{Evaluation, Verdict};
-use evalfleet_proto::ids::{AlertId, BatchId, JobId, WorkerId};
+use evalfleet_proto::healing::{Healing, Wanted};
+use evalfleet_proto::ids::{AlertId, BatchId, HealingId, JobId, WorkerId};
 use evalfleet_proto::job::Job;
 use evalfleet_proto::status::Exit;
 use evalfleet_proto::submission::Submission;
@@ -148,6 +149,22 @@ impl Desk {
     /// When the reason says nothing, or the word cannot be said.
     pub async fn judge(&self, alert: AlertId, said: Said, reason: &str) -> Result<(), Problem> {
         self.client().await?.judge(alert, said, reason).await.map_err(problem)
+    }
+
+    /// Tells the recorder how a healing stands.
+    ///
+    /// # Errors
+    /// When the word cannot be said.
+    pub async fn tell_of_healing(&self, healing: &Healing) -> Result<(), Problem> {
+        self.client().await?.tell_of_healing(healing).await.map_err(problem)
+    }
+
+    /// Decides about a healing.
+    ///
+    /// # Errors
+    /// When the reason says nothing, or the word cannot be said.
+    pub async fn decide(&self, healing: HealingId, wanted: Wanted, reason: &str) -> Result<(), Problem> {
+        self.client().await?.decide(healing, wanted, reason).await.map_err(problem)
     }
 
     /// Does with dead letters what `order` says, and tells `tell` what came of each.

@@ -11,8 +11,9 @@
 //! of it (pure); [`dead`] keeps the dead letters likewise; [`api`] is the routes, with their OpenAPI document; [`history`] asks the store itself, for
 //! what the projection has not; [`live`] and [`fleet`] tell what happens now; [`access`] says who may ask;
 //! [`dashboard`] holds the pages. Errors are [`problem`] documents. It changes nothing in the history: what [`watch`] finds
-//! to have become worse, the recorder is told.
+//! to have become worse, and what [`heal`] does about the fleet itself, the recorder is told.
 
+mod alone;
 pub mod dead;
 pub mod desk;
 pub mod history;
@@ -24,6 +25,8 @@ pub mod projection;
 pub mod view;
 
 pub mod watch;
+
+pub mod heal;
 
 pub mod fleet;
 pub mod live;

@@ -121,8 +121,8 @@ impl JobNews {
                 text: Some(String::from_utf8_lossy(&data).into_owned()),
                 ..Self::new(job, "output")
             },
-            Event::Retried { job, attempt, error } => {
-                Self { attempt: Some(attempt), error: Some(error), ..Self::new(job, "retried") }
+            Event::Retried { job, attempt, error, worker } => {
+                Self { worker, attempt: Some(attempt), error: Some(error), ..Self::new(job, "retried") }
             }
             Event::Unknown => return None,
         })

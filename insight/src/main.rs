@@ -8,6 +8,8 @@ use evalfleet_insight::access::Access;
 use evalfleet_insight::api::App;
 use evalfleet_insight::desk::Desk;
 use evalfleet_insight::fleet::Fleet;
+use evalfleet_insight::heal::hands::OfFleet;
+use evalfleet_insight::heal::task::heal;
 use evalfleet_insight::history::History;
 use evalfleet_insight::live::Live;
 use evalfleet_insight::projection::follow::Projection;
@@ -81,7 +83,10 @@ async fn serve_api(settings: Settings) -> anyhow::Result<Exit> {
             Box::pin(watch(&app, alerts, &place, (&rerun, &channels), &stop)).await;
         }
     };
-    let (served, ()) = tokio::join!(serve(listener, app.clone(), client, access, stop.clone()), watched);
+    let hands = OfFleet::new(&app.desk, &settings);
+    let healed = Box::pin(heal(&app, &settings, &hands, &stop));
+    let serving = serve(listener, app.clone(), client, access, stop.clone());
+    let (served, (), ()) = tokio::join!(serving, watched, healed);
     served?;
     tracing::info!("stopped");
     Ok(Exit::Passed)

@@ -3,7 +3,8 @@
 use evalfleet_proto::alert::Said;
 use evalfleet_proto::dead::{Card, Filter};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::{AlertId, JobId, Sha256};
+use evalfleet_proto::healing::Wanted;
+use evalfleet_proto::ids::{AlertId, HealingId, JobId, Sha256};
 use evalfleet_proto::status::Exit;
 use evalfleet_service::settings;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -84,10 +85,10 @@ pub struct Rows {
     pub truncated: bool,
 }
 
-/// Which alerts.
+/// Which alerts, or which healings.
 #[derive(Debug, Clone, Serialize)]
-pub struct AlertsAsked {
-    /// Their state, or `any`; those that people were told of when missing.
+pub struct Asked {
+    /// Their state, or `any`; when missing all healings, and those alerts that people were told of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// What they are about, as `attribute=value`.
@@ -236,7 +237,7 @@ impl Api {
     ///
     /// # Errors
     /// When the API does not answer.
-    pub async fn alerts(&self, asked: &AlertsAsked) -> Result<Value, Error> {
+    pub async fn alerts(&self, asked: &Asked) -> Result<Value, Error> {
         self.ask(self.request(Method::GET, "/v1/alerts").query(asked)).await
     }
 
@@ -245,7 +246,11 @@ impl Api {
     /// # Errors
     /// [`Error::NotFound`] when it is not recorded (yet, or as of that moment).
     pub async fn alert(&self, id: AlertId, as_of: Option<&str>) -> Result<Value, Error> {
-        let request = self.request(Method::GET, &format!("/v1/alerts/{id}"));
+        self.one(&format!("/v1/alerts/{id}"), as_of).await
+    }
+
+    async fn one(&self, path: &str, as_of: Option<&str>) -> Result<Value, Error> {
+        let request = self.request(Method::GET, path);
         self.ask(match as_of {
             Some(moment) => request.query(&[("as_of", moment)]),
             None => request,
@@ -260,6 +265,32 @@ impl Api {
     pub async fn judge(&self, id: AlertId, said: Said, reason: &str) -> Result<(), Error> {
         let word = serde_json::json!({ "judgement": said.as_str(), "reason": reason });
         self.done(self.request(Method::POST, &format!("/v1/alerts/{id}/judge")).json(&word)).await
+    }
+
+    /// Healings.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn healings(&self, asked: &Asked) -> Result<Value, Error> {
+        self.ask(self.request(Method::GET, "/v1/healings").query(asked)).await
+    }
+
+    /// One healing, as of a moment.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is not recorded (yet, or as of that moment).
+    pub async fn healing(&self, id: HealingId, as_of: Option<&str>) -> Result<Value, Error> {
+        self.one(&format!("/v1/healings/{id}"), as_of).await
+    }
+
+    /// Decides about a healing; it is carried out once that is recorded.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it is in no state for that, or the reason says nothing.
+    pub async fn decide(&self, id: HealingId, wanted: Wanted, reason: &str) -> Result<(), Error> {
+        let word = serde_json::json!({ "reason": reason });
+        let path = format!("/v1/healings/{id}/{}", wanted.as_str());
+        self.done(self.request(Method::POST, &path).json(&word)).await
     }
 
     /// Two sets of evaluations against each other, as of a moment.

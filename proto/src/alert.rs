@@ -5,6 +5,7 @@
 
 use crate::ids::{AlertId, JobId};
 use crate::units::millis;
+use crate::words::words;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -277,29 +278,6 @@ pub struct Judged {
     /// When.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub at: Timestamp,
-}
-
-/// Gives a closed set of words to an enum: as documents write them, and read back.
-macro_rules! words {
-    ($name:ident { $($word:literal => $value:ident),* $(,)? }) => {
-        impl $name {
-            /// The word that documents use.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$value => $word,)*
-                    Self::Unknown => "unknown",
-                }
-            }
-
-            /// Reads the word that documents use.
-            pub fn parse(word: &str) -> Option<Self> {
-                match word {
-                    $($word => Some(Self::$value),)*
-                    _ => None,
-                }
-            }
-        }
-    };
 }
 
 words!(Kind { "failing" => Failing, "slower" => Slower });

@@ -104,6 +104,9 @@ pub enum Event {
         attempt: u32,
         /// Why.
         error: String,
+        /// Whose machine failed; missing where an older worker says it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<String>,
     },
     /// An event that this build does not know.
     #[serde(other)]

@@ -25,6 +25,10 @@ pub enum MessageType {
     Alert,
     /// A [`crate::alert::Judgement`].
     Judgement,
+    /// A [`crate::healing::Healing`].
+    Healing,
+    /// A [`crate::healing::Decision`].
+    Decision,
     /// A [`crate::control::Control`].
     Control,
     /// A [`crate::control::Event`].
@@ -42,6 +46,8 @@ impl MessageType {
             Self::Amendment => "amendment",
             Self::Alert => "alert",
             Self::Judgement => "judgement",
+            Self::Healing => "healing",
+            Self::Decision => "decision",
             Self::Control => "control",
             Self::Event => "event",
         }
@@ -57,6 +63,8 @@ impl MessageType {
             Self::Amendment,
             Self::Alert,
             Self::Judgement,
+            Self::Healing,
+            Self::Decision,
             Self::Control,
             Self::Event,
         ];

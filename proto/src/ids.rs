@@ -146,6 +146,48 @@ impl FromStr for AlertId {
     }
 }
 
+/// Names one healing: a UUIDv7 out of what was found and when that began, so that whoever finds the same again gives it
+/// the same name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
+pub struct HealingId(JobId);
+
+impl HealingId {
+    /// The healing of `subject`, of which `detector` found `evidence`, the first of it from the moment `began`.
+    pub fn of(detector: &str, subject: &str, began: jiff::Timestamp, evidence: &str) -> Self {
+        let millis = u64::try_from(began.as_millisecond()).unwrap_or(0).to_be_bytes();
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&millis[2..]);
+        Self(JobId(Uuid::from_bytes(bytes)).derived(&format!("healing/{detector}/{subject}/{evidence}"), 0))
+    }
+
+    /// The name of messages about it.
+    pub fn message(self) -> JobId {
+        self.0
+    }
+}
+
+impl fmt::Display for HealingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for HealingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for HealingId {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let id = text.parse().map_err(|_| ParseError::new(text, "a healing's id (a UUID of version 7)"))?;
+        Ok(Self(id))
+    }
+}
+
 /// Defines a newtype over a text of 1 to `$max` characters out of letters, digits and `$extra`.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $max:literal, $extra:literal, $expected:literal) => {
@@ -357,6 +399,16 @@ mod tests {
         assert_ne!(id.derived("replay", 1), id.derived("replay", 2));
         assert_ne!(id.derived("replay", 1), id);
         assert_eq!(id.derived("replay", 1).to_string().parse(), Ok(id.derived("replay", 1)));
+    }
+
+    #[test]
+    fn a_healing_has_one_name_and_tells_when_it_began() {
+        let began = jiff::Timestamp::from_millisecond(1_750_000_000_123).unwrap();
+        let of = |subject| HealingId::of("bad_worker", subject, began, "x");
+        assert_eq!(of("worker=a"), of("worker=a"));
+        assert_ne!(of("worker=a"), of("worker=b"));
+        assert_eq!(of("worker=a").message().made(), Some(began));
+        assert_eq!(of("worker=a").to_string().parse(), Ok(of("worker=a")));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod ids;
 pub mod units;
+mod words;
 
 pub mod job;
 pub mod network;
@@ -24,6 +25,7 @@ pub mod amendment;
 pub mod control;
 pub mod dead;
 pub mod envelope;
+pub mod healing;
 pub mod kept;
 pub mod topology;
 pub mod wire;

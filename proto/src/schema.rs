@@ -6,6 +6,7 @@ use schemars::{Schema, schema_for};
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         ("alert.schema.json", schema_for!(crate::alert::Alert)),
+        ("healing.schema.json", schema_for!(crate::healing::Healing)),
         ("submission.schema.json", schema_for!(crate::submission::Submission)),
         ("evaluation.schema.json", schema_for!(crate::evaluation::Evaluation)),
         ("function-call.schema.json", schema_for!(crate::job::FunctionCall)),

@@ -27,7 +27,7 @@ pub const DEAD_QUEUE: &str = "eval.dead";
 /// record one takes it from here and leaves it among the dead.
 pub const DEAD_RECORD_QUEUE: &str = "eval.dead.recorder";
 /// The key under which it is told, on [`DEAD`], what people did with a dead letter or with a verdict, and what there is
-/// to say of alerts.
+/// to say of alerts and of healings.
 pub const HANDLED_KEY: &str = "handled";
 /// The queue that recorders read.
 pub const RESULTS_QUEUE: &str = "eval.results.recorder";

@@ -129,6 +129,28 @@ pub mod millis {
     }
 }
 
+/// Durations that may be missing, likewise.
+pub mod maybe_millis {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use std::time::Duration;
+
+    /// Writes `25.1`, or null.
+    #[expect(clippy::ref_option, reason = "serde passes references")]
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::millis::serialize(value, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// Reads `25.1`, or null; refuses what is negative or not a number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        #[derive(serde::Deserialize)]
+        struct Millis(#[serde(with = "super::millis")] Duration);
+        Ok(Option::<Millis>::deserialize(from)?.map(|Millis(value)| value))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,10 @@ use evalfleet_proto::dead::{DeadLetter, Did, Handled, Reason};
 use evalfleet_proto::effect::{Change, Effect, ObjectType};
 use evalfleet_proto::evaluation::*;
 use evalfleet_proto::guest::{Exited, FromGuest, Hello, Run, ToGuest};
-use evalfleet_proto::ids::{AlertId, JobId, Sha256};
+use evalfleet_proto::healing::{
+    Change as Swap, Decision, Detector, Evidence as Sign, Healing, Mode, Remedy, State as Stage, Wanted,
+};
+use evalfleet_proto::ids::{AlertId, HealingId, JobId, Sha256};
 use evalfleet_proto::job::*;
 use evalfleet_proto::kept::KeptJob;
 use evalfleet_proto::network::{Contact, Protocol};
@@ -197,6 +200,34 @@ fn alert() -> Alert {
     }
 }
 
+fn healing() -> Healing {
+    let at = time(1_700_000_000);
+    Healing {
+        schema: 1,
+        id: HealingId::of("bad_image", "image=base", at, "b"),
+        revision: 3,
+        detector: Detector::BadImage,
+        subject: "image=base".into(),
+        remedy: Remedy::RollBack,
+        change: Some(Swap { from: "b".into(), to: "a".into() }),
+        state: Stage::Undone,
+        mode: Mode::Act,
+        message: "its jobs turned bad".into(),
+        evidence: vec![Sign::new("faults").counted(9, 10).in_evaluations([ID.parse().unwrap()])],
+        since: at,
+        found: time(1_700_000_001),
+        applied: Some(time(1_700_000_002)),
+        by: Some("evalfleet".into()),
+        took: Some(Duration::from_millis(1_000)),
+        well: Some(time(1_700_000_005)),
+        well_after: Some(Duration::from_millis(4_000)),
+        ended: Some(time(1_700_000_009)),
+        undone_by: Some("me@here".into()),
+        held: None,
+        answered: Some(time(1_700_000_008)),
+    }
+}
+
 /// Holds `value` against the bytes that version 1 wrote for it.
 fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     let path = format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
@@ -267,6 +298,18 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
             at: time(1_700_000_031),
         },
     );
+    golden("healing", &healing());
+    golden(
+        "decision",
+        &Decision {
+            schema: 1,
+            healing: healing().id,
+            wanted: Wanted::Undo,
+            reason: "it was the network".into(),
+            by: "me@here".into(),
+            at: time(1_700_000_008),
+        },
+    );
     golden("control-cancel", &Control::Cancel { job: ID.parse().unwrap(), reason: None });
     let reason = Some("a newer revision".to_owned());
     golden("control-cancel-reason", &Control::Cancel { job: ID.parse().unwrap(), reason: reason.clone() });
@@ -274,6 +317,9 @@ fn every_message_of_version_1_is_written_and_read_as_it_was() {
         "control-cancel-batch",
         &Control::CancelBatch { batch: "night".parse().unwrap(), until: time(1_700_000_004), reason },
     );
+    let worker = Some("w1".parse().unwrap());
+    golden("control-drain", &Control::Drain { worker: worker.clone(), reason: Some("its disk".into()) });
+    golden("control-resume", &Control::Resume { worker });
     golden("control-mark", &Control::Mark { nonce: "00ff".into() });
     golden("event-output", &Event::Output { job: ID.parse().unwrap(), stderr: true, data: vec![104, 105] });
     golden(

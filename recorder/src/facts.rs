@@ -8,6 +8,7 @@
 pub mod alert;
 pub mod amended;
 pub mod dead;
+pub mod healing;
 
 mod fit;
 

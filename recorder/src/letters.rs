@@ -1,5 +1,5 @@
 //! What is recorded of the dead letters: the letters themselves, and what was done with them; and with them what people
-//! say of verdicts, and what there is to say of alerts.
+//! say of verdicts, and what there is to say of alerts and of healings.
 //!
 //! They come in a queue of their own, out of the same exchange as those in `eval.dead`: recording one
 //! takes it from here and leaves it there, to be replayed.
@@ -9,10 +9,11 @@ use evalfleet_proto::alert::{Alert, Judgement, Said};
 use evalfleet_proto::amendment::Amendment;
 use evalfleet_proto::dead::{Did, Handled, Letter};
 use evalfleet_proto::envelope::MessageType;
+use evalfleet_proto::healing::{Decision, Healing, Wanted};
 use evalfleet_proto::ids::Sha256;
 use evalfleet_proto::wire;
 
-/// Something to be recorded about the dead letters, about a verdict, or about an alert.
+/// Something to be recorded about the dead letters, about a verdict, an alert, or a healing.
 #[derive(Debug)]
 pub struct Noted {
     /// What names the message: whoever sends it again is told so.
@@ -34,6 +35,10 @@ pub enum What {
     Alert(Box<Alert>),
     /// What a person says of one.
     Judged(Judgement),
+    /// How a healing stands.
+    Healing(Box<Healing>),
+    /// What a person decides about one.
+    Decided(Decision),
 }
 
 impl Noted {
@@ -60,6 +65,16 @@ impl Noted {
                     return Err("a newer version said that".to_owned());
                 }
                 Ok(judgement) => What::Judged(judgement),
+                Err(error) => return Err(error.to_string()),
+            }
+        } else if kind == Some(MessageType::Healing) {
+            What::Healing(wire::decode(&delivery.body).map_err(|error| error.to_string())?)
+        } else if kind == Some(MessageType::Decision) {
+            match wire::decode::<Decision>(&delivery.body) {
+                Ok(Decision { wanted: Wanted::Unknown, .. }) => {
+                    return Err("a newer version decided that".to_owned());
+                }
+                Ok(decision) => What::Decided(decision),
                 Err(error) => return Err(error.to_string()),
             }
         } else {

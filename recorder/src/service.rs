@@ -132,7 +132,12 @@ impl Kind for Letters {
     fn result(noted: &Noted) -> Option<Evaluation> {
         match &noted.what {
             What::Letter(letter) => letter.result(Timestamp::now()),
-            What::Handled(_) | What::Amended(_) | What::Alert(_) | What::Judged(_) => None,
+            What::Handled(_)
+            | What::Amended(_)
+            | What::Alert(_)
+            | What::Judged(_)
+            | What::Healing(_)
+            | What::Decided(_) => None,
         }
     }
 
@@ -338,7 +343,7 @@ impl<K: Kind> Service<K> {
             tracing::error!(
                 ?delivery,
                 error,
-                "not in the history: a letter is in its queue only, what was done with one, said of a verdict or of an alert in none"
+                "not in the history: a letter is in its queue only, what was done with one, said of a verdict, of an alert or of a healing in none"
             );
             return Ok(delivery.settle(&Recorded::among_the_dead()).await?);
         };

@@ -11,6 +11,7 @@ use evalfleet_proto::alert::Alert;
 use evalfleet_proto::amendment::Amendment;
 use evalfleet_proto::dead::Letter;
 use evalfleet_proto::evaluation::{Evaluation, Verdict};
+use evalfleet_proto::healing::Healing;
 use evalfleet_proto::ids::{BatchId, JobId, Sha256};
 use evalfleet_proto::status::{Cause, Status};
 use evalfleet_proto::wire;
@@ -131,8 +132,8 @@ impl Store {
         Ok(self.client.transact(&Batch { id: batch_id(evaluations), tx_data, tx_instant: None }).await?)
     }
 
-    /// Records dead letters, what was done with some, amended verdicts and alerts, in one transaction. Two changes of one
-    /// alert are refused together and recorded one after the other.
+    /// Records dead letters, what was done with some, amended verdicts, alerts and healings, in one transaction. Two
+    /// changes of one alert or healing are refused together and recorded one after the other.
     ///
     /// # Errors
     /// As [`Store::record`].
@@ -155,6 +156,8 @@ impl Store {
                 }
                 What::Alert(alert) => tx_data.push(self.alert(alert).await?),
                 What::Judged(judgement) => tx_data.extend(facts::alert::judged(judgement)),
+                What::Healing(healing) => tx_data.push(self.healing(healing).await?),
+                What::Decided(decision) => tx_data.extend(facts::healing::decided(decision)),
             }
         }
         let parts: Vec<Sha256> = noted.iter().map(|noted| noted.message).collect();
@@ -217,13 +220,29 @@ impl Store {
     /// The facts of an alert, unless the history has a later change of it already.
     async fn alert(&self, alert: &Alert) -> Result<Value, Error> {
         let query = "[:find ?revision :in $ ?id :where [?a :alert/id ?id] [?a :alert/revision ?revision]]";
-        let rows = self.ask(query, &[Value::Str(alert.id.to_string())]).await?;
-        let known = rows.first().and_then(|row| row.as_vector()?.first()?.as_int());
-        if known.is_some_and(|known| known >= i64::from(alert.revision)) {
+        if self.is_known(query, alert.id.to_string(), alert.revision).await? {
             return Ok(facts::alert::known(alert.id));
         }
         let document = self.blobs.put(serde_json::to_vec(alert)?).await?;
         Ok(facts::alert::alert(alert, document))
+    }
+
+    /// The facts of a healing, likewise.
+    async fn healing(&self, healing: &Healing) -> Result<Value, Error> {
+        let query =
+            "[:find ?revision :in $ ?id :where [?h :healing/id ?id] [?h :healing/revision ?revision]]";
+        if self.is_known(query, healing.id.to_string(), healing.revision).await? {
+            return Ok(facts::healing::known(healing.id));
+        }
+        let document = self.blobs.put(serde_json::to_vec(healing)?).await?;
+        Ok(facts::healing::healing(healing, document))
+    }
+
+    /// Whether the revision that `query` finds of this id is `revision` or later.
+    async fn is_known(&self, query: &str, id: String, revision: u32) -> Result<bool, Error> {
+        let rows = self.ask(query, &[Value::Str(id)]).await?;
+        let known = rows.first().and_then(|row| row.as_vector()?.first()?.as_int());
+        Ok(known.is_some_and(|known| known >= i64::from(revision)))
     }
 
     /// The jobs among `evaluations` that have a result already, and the transaction as of which.

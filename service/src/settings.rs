@@ -6,6 +6,7 @@
 
 pub mod alerts;
 pub mod blobs;
+pub mod healing;
 pub mod network;
 
 use crate::permit::Permit;
@@ -13,6 +14,7 @@ pub use alerts::Alerts;
 use evalfleet_proto::ids::{ImageRef, Lane};
 use evalfleet_proto::units::{self, ByteSize};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+pub use healing::Healing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -307,6 +309,8 @@ pub struct Api {
 pub struct Insight {
     /// What became worse, confirmed and told.
     pub alerts: Alerts,
+    /// What is not well, and is healed.
+    pub healing: Healing,
 }
 
 /// What the settings are made from, the last winning.
@@ -401,6 +405,7 @@ impl Settings {
             wrong.push("api.rate must be 1 or more".to_owned());
         }
         wrong.extend(self.insight.alerts.wrong());
+        wrong.extend(self.insight.healing.wrong());
         if self.datomic.backups_max == 0 {
             wrong.push("datomic.backups_max must be 1 or more".to_owned());
         }

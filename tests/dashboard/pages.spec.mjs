@@ -356,6 +356,23 @@ test("an alert is listed, shown with what confirmed it, and judged with a reason
   await expect(page.getByRole("alert")).toContainText("RabbitMQ");
 });
 
+test("a healing is listed, shown with its evidence, and undone with a reason only", async ({ page, stage }) => {
+  await open(page, stage, "/healings");
+  await expect(rows(page, "Healings")).toHaveCount(1);
+  await expect(rows(page, "Healings").first()).toContainText("drain worker=worker-3");
+  await page.getByRole("radio", { name: "Proposed" }).click();
+  await expect(page).toHaveURL(/state=proposed/);
+  await expect(page.getByText("None is in this state.")).toBeVisible();
+  await open(page, stage, `/healings/${stage.jobs.healing}`);
+  await expect(page.getByText("9 of 9: its tries that ended in a fault of ours")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Apply" })).toHaveCount(0);
+  await expect(page.getByRole("button", { name: "Undo" })).toBeDisabled();
+  await page.getByLabel("Reason").fill("the disk was changed");
+  // The stage has no broker.
+  await page.getByRole("button", { name: "Undo" }).click();
+  await expect(page.getByRole("alert")).toContainText("RabbitMQ");
+});
+
 test("every page is shown as of any moment", async ({ page, stage }) => {
   await open(page, stage, "/evaluations");
   const count = page.getByRole("status").filter({ hasText: /evaluations?$/ });
@@ -432,10 +449,10 @@ test("an API that is gone is an error that says what helps", async ({ page, stag
   await expect(page.getByRole("alert")).toContainText("the gateway does not answer");
 });
 
-const PAGES = ["/", "/evaluations", "/runs", "/runs/nightly-new?kind=run", "/compare", "/models/gemini-2.5-pro", "/login", "/tools", "/tools/edit_file", "/models", "/compare?base=run:nightly-old&head=run:nightly-new", "/insights", "/alerts", "/workers", "/dead-letters"];
+const PAGES = ["/", "/evaluations", "/runs", "/runs/nightly-new?kind=run", "/compare", "/models/gemini-2.5-pro", "/login", "/tools", "/tools/edit_file", "/models", "/compare?base=run:nightly-old&head=run:nightly-new", "/insights", "/alerts", "/healings", "/workers", "/dead-letters"];
 
 /** Every page, and what is on it where that differs. */
-const all = ({ jobs }) => [...PAGES, `/alerts/${jobs.alert}`, `/evaluations/${jobs.rich}`, `/evaluations/${jobs.failed}`, `/evaluations/${jobs.batches[0]}`,
+const all = ({ jobs }) => [...PAGES, `/alerts/${jobs.alert}`, `/healings/${jobs.healing}`, `/evaluations/${jobs.rich}`, `/evaluations/${jobs.failed}`, `/evaluations/${jobs.batches[0]}`,
   `/runs/${jobs.suite}?kind=batch`, `/dead-letters/${jobs.dead}`, "/evaluations?tool=unheard-of", "/tools?as_of=2025-08-01", "/unheard-of"];
 
 for (const scheme of ["light", "dark"]) {

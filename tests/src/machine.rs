@@ -80,6 +80,7 @@ impl Machine {
             ("EVALFLEET_BROKER__RETRY_TIERS", "1s".to_owned()),
             // Much fails here on purpose, and nothing of that is to be run again by itself.
             ("EVALFLEET_INSIGHT__ALERTS__WATCH", "false".to_owned()),
+            ("EVALFLEET_INSIGHT__HEALING__MODE", "off".to_owned()),
         ];
         let mut environment = pairs.map(|(name, value)| (name.to_owned(), value)).to_vec();
         environment.extend(conditions());

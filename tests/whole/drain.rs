@@ -6,7 +6,10 @@ use evalfleet_tests::machine::{Machine, wait_until};
 use serde_json::Value;
 
 pub(crate) const ALL: &[(&str, Test)] = &[
-    ("drain::a_worker_takes_no_jobs_until_it_is_told_to_resume", a_worker_takes_no_jobs_until_it_is_told_to_resume),
+    (
+        "drain::a_worker_takes_no_jobs_until_it_is_told_to_resume",
+        a_worker_takes_no_jobs_until_it_is_told_to_resume,
+    ),
     ("drain::who_is_drained_and_who_is_not", who_is_drained_and_who_is_not),
 ];
 
@@ -27,7 +30,8 @@ fn a_worker_takes_no_jobs_until_it_is_told_to_resume(machine: &Machine) {
     let text = machine.evalfleet(&["status"]).expect(0).out;
     assert!(text.contains("drained, takes no jobs") && text.contains("its disk is exchanged"), "{text}");
 
-    let id = machine.evalfleet_with(r#"{"kind": "command", "argv": ["true"]}"#, &["submit", "-"]).expect(0).out;
+    let id =
+        machine.evalfleet_with(r#"{"kind": "command", "argv": ["true"]}"#, &["submit", "-"]).expect(0).out;
     let id = id.trim();
     wait_until("the job waits", || waiting(machine) == 1);
     // A successor reads what was said to its predecessor before it takes anything.

@@ -15,6 +15,7 @@ mod drain;
 mod errors;
 mod facts;
 mod faults;
+mod healing;
 mod history;
 mod inputs;
 mod insight;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         pressure::ALONE,
         s3::ALONE,
         alerts::ALONE,
+        healing::ALONE,
     ];
     trials.extend(own.into_iter().flatten().map(alone));
     let groups = [history::ALL, line::ALL, repl::ALL, tools::ALL, library::ALL]

@@ -2,12 +2,12 @@
 //! the command killed on the way. Workers' VMs are stand-ins, for their number; all else is real. Prints what it took.
 
 use evalfleet::dead::AT_ONCE;
-use evalfleet_proto::job::Job;
+use evalfleet_proto::job::{Job, Task};
 use evalfleet_service::settings::Settings;
 use evalfleet_tests::machine::{Machine, signal, wait_until};
 use evalfleet_tests::stand_in::{self, Answer, Comes};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,13 +25,18 @@ const WORKERS: usize = 2;
 const TOOLS: [&str; 4] = ["make", "cargo", "pytest", "npm"];
 const ERROR: &str = "the image base cannot be read: no such file";
 
-/// Jobs fail as long as the image is broken, by no fault of theirs.
+/// Jobs fail as long as the image is broken, by no fault of theirs; only calls of one tool, where the file names it.
 #[derive(Debug)]
 struct AsTheImageIs(PathBuf);
 
 impl Answer for AsTheImageIs {
-    fn of(&mut self, _: &Job) -> Comes {
-        if self.0.exists() { Comes::Fault(ERROR.to_owned()) } else { Comes::Exits(0) }
+    fn of(&mut self, job: &Job) -> Comes {
+        let Ok(broken) = std::fs::read_to_string(&self.0) else { return Comes::Exits(0) };
+        let called = match &job.task {
+            Task::FunctionCall(call) => call.name.as_str(),
+            Task::Command(_) | Task::Unknown => "",
+        };
+        if broken.is_empty() || broken == called { Comes::Fault(ERROR.to_owned()) } else { Comes::Exits(0) }
     }
 }
 
@@ -40,28 +45,24 @@ pub(crate) async fn work(settings: Settings) -> anyhow::Result<()> {
     stand_in::work(settings, AsTheImageIs(std::env::var_os(BROKEN).unwrap_or_default().into())).await
 }
 
-/// The workers, ended when dropped.
-struct Workers(Vec<Child>);
+/// A worker, ended when dropped.
+pub(crate) struct Worker(Child);
 
-impl Workers {
-    fn start(machine: &Machine, broken: &PathBuf) -> Self {
-        let start = |number: usize| {
-            let log = std::fs::File::create(machine.state().join(format!("stand-in-{number}.log")));
-            let mut worker = Command::new(std::env::current_exe().expect("this program"));
-            worker.arg(ROLE).envs(machine.environment().iter().cloned()).env(BROKEN, broken);
-            worker.env("EVALFLEET_WORKER__NAME", format!("stand-in-{number}")).stdin(Stdio::null());
-            worker.stdout(Stdio::null()).stderr(log.expect("a log")).spawn().expect("this program starts")
-        };
-        Self((1..=WORKERS).map(start).collect())
+impl Worker {
+    /// Starts one of this name, whose jobs break as long as the file `broken` is there.
+    pub(crate) fn start(machine: &Machine, name: &str, broken: &Path) -> Self {
+        let log = std::fs::File::create(machine.state().join(format!("{name}.log")));
+        let mut worker = Command::new(std::env::current_exe().expect("this program"));
+        worker.arg(ROLE).envs(machine.environment().iter().cloned()).env(BROKEN, broken);
+        worker.env("EVALFLEET_WORKER__NAME", name).stdin(Stdio::null()).stdout(Stdio::null());
+        Self(worker.stderr(log.expect("a log")).spawn().expect("this program starts"))
     }
 }
 
-impl Drop for Workers {
+impl Drop for Worker {
     fn drop(&mut self) {
-        for worker in &mut self.0 {
-            signal("TERM", worker.id());
-            let _ = worker.wait();
-        }
+        signal("TERM", self.0.id());
+        let _ = self.0.wait();
     }
 }
 
@@ -88,7 +89,8 @@ fn ten_thousand_are_searched_and_replayed_once_the_image_is_mended() {
     machine.evalfleet(&["up", "--detach", "--only", "broker,gateway,recorder,api"]).expect(0);
     let broken = machine.state().join("broken");
     std::fs::write(&broken, "").expect("it can be written");
-    let _workers = Workers::start(&machine, &broken);
+    let start = |number| Worker::start(&machine, &format!("stand-in-{number}"), &broken);
+    let _workers: Vec<Worker> = (1..=WORKERS).map(start).collect();
     let say = |what: &str, since: Instant| println!("pile: {what}: {:.1} s", since.elapsed().as_secs_f64());
 
     let mut documents = String::new();

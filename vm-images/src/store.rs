@@ -273,6 +273,37 @@ impl Store {
         Ok(())
     }
 
+    /// Makes `name` alone mean another of its images that are here, as long as it means `from`; gives what it means then.
+    /// Done twice it changes nothing.
+    ///
+    /// # Errors
+    /// When there is no such image, it is damaged, or somebody builds one of this name.
+    pub fn switch(&self, name: &str, from: &Digest, to: &Digest) -> Result<Option<Digest>, Error> {
+        let lock = self.lock(name)?;
+        let current = self.current(name)?;
+        if current.as_ref() != Some(from) {
+            return Ok(current);
+        }
+        self.open(name, to)?.check()?;
+        self.point(name, to)?;
+        drop(lock);
+        Ok(Some(to.clone()))
+    }
+
+    /// Makes `name` alone mean this digest, at one moment. Only under the lock.
+    fn point(&self, name: &str, digest: &Digest) -> Result<(), Error> {
+        let folder = self.folder.join(name);
+        let (next, link) = (folder.join(format!("{BUILD_PREFIX}{CURRENT}")), folder.join(CURRENT));
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::File { path, source }
+        };
+        let _ = fs::remove_file(&next);
+        symlink(digest.as_str(), &next).map_err(failed(&next))?;
+        fs::rename(&next, &link).map_err(failed(&link))?;
+        File::open(&folder).and_then(|opened| opened.sync_all()).map_err(failed(&folder))
+    }
+
     /// Makes the complete image in `built` the current one. What of it was there already is replaced.
     pub(crate) fn publish(&self, built: &Path, manifest: &Manifest, _lock: &Lock) -> Result<Image, Error> {
         let folder = self.image_folder(&manifest.name, &manifest.digest);
@@ -292,13 +323,7 @@ impl Store {
         } else {
             fs::rename(built, &folder).map_err(failed(&folder))?;
         }
-        let image_folder = self.folder.join(&manifest.name);
-        let (next, link) =
-            (image_folder.join(format!("{BUILD_PREFIX}{CURRENT}")), image_folder.join(CURRENT));
-        let _ = fs::remove_file(&next);
-        symlink(manifest.digest.as_str(), &next).map_err(failed(&next))?;
-        fs::rename(&next, &link).map_err(failed(&link))?;
-        File::open(&image_folder).and_then(|folder| folder.sync_all()).map_err(failed(&image_folder))?;
+        self.point(&manifest.name, &manifest.digest)?;
         Ok(Image { folder, manifest: manifest.clone(), current: true })
     }
 }

@@ -229,21 +229,28 @@ impl Templates {
         Ok(())
     }
 
-    /// Takes the template `key` out of service. Those who use it keep their open files.
+    /// Takes the template `key` out of service, and notes why until it is made anew. Those who use it keep their open
+    /// files.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn quarantine(&self, key: &str) -> io::Result<()> {
+    pub fn quarantine(&self, key: &str, why: &str) -> io::Result<()> {
+        let record = self.record(key).unwrap_or_default();
         // Under another name first: nobody shall find half of it.
         let bad = self.dir.join(format!("{BUILD_PREFIX}{key}.bad-{}", std::process::id()));
         let _ = fs::remove_dir_all(&bad);
         fs::rename(self.home(key), &bad)?;
+        self.note_failure(key, record, why);
         fs::remove_dir_all(&bad)
     }
 
     /// Notes why the template `key` could not be made, and removes what was begun.
     pub fn failed(&self, key: &str, record: Option<Record>, error: &str) {
         let _ = fs::remove_dir_all(self.build(key));
+        self.note_failure(key, record, error);
+    }
+
+    fn note_failure(&self, key: &str, record: Option<Record>, error: &str) {
         if let Ok(text) = serde_json::to_vec_pretty(&Failure { record, error: error.to_owned() }) {
             // Only a note for people: on a full disk there is none.
             let _ = fs::write(self.failed_path(key), text);

@@ -277,7 +277,8 @@ impl<R: Run> Service<R> {
                     ended: Timestamp::now(),
                 });
                 if attempt < self.settings.broker.attempts_max {
-                    let event = Event::Retried { job: id, attempt, error };
+                    let worker = Some(self.worker.to_string());
+                    let event = Event::Retried { job: id, attempt, error, worker };
                     let _ = self.events.try_send(Told { job: id, inbox: inbox.map(str::to_owned), event });
                     self.publish_retry(&job, inbox).await.map(Some)
                 } else {

@@ -1,6 +1,6 @@
 //! What recording one more costs as a history grows that is in memory, in the peer: nothing but the store is in the way.
 
-use super::{Plan, SECTIONS, client, grow};
+use super::{IN_MEMORY, Plan, SECTIONS, client_of, grow};
 use crate::host::Host;
 use crate::parts::{Stage, resident};
 use crate::report::{Figure, Report};
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 /// When a part does not start, something is refused, or it is interrupted.
 pub async fn measure(evaluations: u64, interrupted: &CancellationToken) -> anyhow::Result<Report> {
     let host = Host::look();
-    let stage = Stage::new("[datomic]\nuri = \"datomic:mem://bench\"\n")?;
+    let stage = Stage::new(IN_MEMORY)?;
     let plan = Plan { evaluations, letters: 0, rounds: 0 };
     let (grown, memory) = stage
         .with(&[Kind::Gateway], interrupted, async |settings| {
-            let store = Store::new(client(&settings)?, Blobs::open(&settings).await?);
+            let store = Store::new(client_of(&settings, "peer").await?, Blobs::open(&settings).await?);
             let grown = grow(&store, settings.recorder.batch_count as u64, plan, 0..SECTIONS).await?;
             Ok((grown, resident(&settings, Kind::Gateway)?))
         })

@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::parts::{Stage, resident};
 use crate::report::{Figure, Report, Row};
 use crate::series::Series;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use evalfleet::machine::Kind;
 use evalfleet_broker::{Options, Session};
 use evalfleet_datomic::{Batch, Client, Config};
@@ -53,6 +53,8 @@ const SEEN: usize = 50;
 const FOLLOWED: Duration = Duration::from_secs(900);
 /// The database, as the gateway names it when nobody says otherwise.
 const DATABASE: &str = "gemini-eval";
+/// A store in the memory of a peer.
+const IN_MEMORY: &str = "[datomic]\nuri = \"datomic:mem://bench\"\n";
 /// The queries read all of the history, and are asked as many times less often than the pages.
 const LONGER: usize = 5;
 /// How often it is asked meanwhile.
@@ -96,13 +98,15 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
     let opened = stage.with(&[Kind::Gateway], interrupted, async |_| Ok(begun.elapsed())).await?;
     tracing::info!(?opened, "opened");
     let asked = inside::ask(&stage.dir().join("datomic"), DATABASE, plan.rounds / LONGER).await?;
-    let through = async |settings: &str| {
+    let through = async |settings: &str, driver: &str| {
         let stage = Stage::new(settings)?;
-        let gateway = async |settings: Settings| inside::through(&client(&settings)?, &found.batches).await;
+        let gateway = async |settings: Settings| {
+            inside::through(&client_of(&settings, driver).await?, &found.batches).await
+        };
         stage.with(&[Kind::Gateway], interrupted, gateway).await
     };
-    let local = through("").await?;
-    let in_memory = through("[datomic]\nuri = \"datomic:mem://bench\"\n").await?;
+    let local = through("", "local").await?;
+    let in_memory = through(IN_MEMORY, "peer").await?;
     let (local_inside, memory_inside) = inside::record(&found.batches).await?;
     let seconds = |time: Duration| time.as_secs_f64();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -164,6 +168,14 @@ pub async fn measure(plan: Plan, interrupted: &CancellationToken) -> anyhow::Res
 
 fn client(settings: &Settings) -> anyhow::Result<Client> {
     Ok(Client::new(Config::new(&settings.datomic.url, settings.datomic.token()?))?)
+}
+
+/// A client of a gateway whose store is reached by this driver: what is measured must be what the table says.
+async fn client_of(settings: &Settings, driver: &str) -> anyhow::Result<Client> {
+    let client = client(settings)?;
+    let found = client.health().await?.driver;
+    ensure!(found == driver, "the gateway's driver is {found:?} and not {driver:?}");
+    Ok(client)
 }
 
 async fn look(settings: &Settings, plan: Plan) -> anyhow::Result<Found> {

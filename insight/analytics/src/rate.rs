@@ -182,6 +182,21 @@ pub fn fisher(first: Tally, second: Tally) -> f64 {
     p.min(1.0)
 }
 
+/// Fisher's exact test, one-sided: how probable it is by chance that the second passes so much less often than the
+/// first. 1 where one has no tries.
+pub fn worse_by_chance(first: Tally, second: Tally) -> f64 {
+    if first.tries == 0 || second.tries == 0 {
+        return 1.0;
+    }
+    let (row, other) = (second.tries, first.tries);
+    let passed = first.passed + second.passed;
+    let probability = |cell: u64| {
+        (ln_choose(row, cell) + ln_choose(other, passed - cell) - ln_choose(row + other, passed)).exp()
+    };
+    let fewest = passed.saturating_sub(other);
+    (fewest..=second.passed).map(probability).sum::<f64>().min(1.0)
+}
+
 /// Answers to the same questions by two versions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Pairs {
@@ -258,6 +273,16 @@ mod tests {
 
     fn near(a: f64, b: f64, by: f64) -> bool {
         (a - b).abs() < by
+    }
+
+    #[test]
+    fn one_side_of_fishers_test_is_the_ladys_tea() {
+        let cups = |passed| Tally { passed, tries: 4 };
+        assert!(near(worse_by_chance(cups(3), cups(1)), 17.0 / 70.0, 1e-9));
+        assert!(near(worse_by_chance(cups(4), cups(0)), 1.0 / 70.0, 1e-9));
+        // The other way round nothing is worse.
+        assert!(near(worse_by_chance(cups(0), cups(4)), 1.0, 1e-9));
+        assert!(near(worse_by_chance(Tally::default(), cups(0)), 1.0, 1e-9));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod dead;
 mod evaluations;
 mod events;
 mod handle;
+mod healings;
 mod images;
 mod insights;
 mod jobs;
@@ -97,6 +98,8 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(dead::letter))
         .routes(routes!(alerts::alerts))
         .routes(routes!(alerts::alert))
+        .routes(routes!(healings::healings))
+        .routes(routes!(healings::healing))
         .routes(routes!(insights::insights))
         .routes(routes!(query::query))
         .routes(routes!(events::events))
@@ -119,6 +122,8 @@ fn described() -> (Router<Arc<App>>, Router<Arc<App>>, utoipa::openapi::OpenApi)
         .routes(routes!(alerts::judge))
         .routes(routes!(workers::drain))
         .routes(routes!(workers::resume))
+        .routes(routes!(healings::apply))
+        .routes(routes!(healings::undo))
         .routes(routes!(projection::rebuild))
         .route_layer(from_fn(access::operators));
     let open = OpenApiRouter::new()

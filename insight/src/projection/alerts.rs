@@ -1,20 +1,14 @@
-//! All alerts, every version of each, as the log tells them. Pure.
-//!
-//! At most [`ALERTS_MAX`] are kept; beyond that the oldest known go.
+//! Alerts, as the log tells them. Pure.
 
+use super::cards::{Cards, Told, text, time, word};
 use evalfleet_datomic::edn::Value;
-use evalfleet_datomic::{Datom, Transaction};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::alert::{Kind, Said, Severity, State};
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// The most alerts that are kept.
-const ALERTS_MAX: usize = 10_000;
-/// What their attributes begin with.
-const OURS: &str = "alert/";
+/// All alerts, every version of each.
+pub type Alerts = Cards<Card>;
 
 /// An alert in a line.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -82,7 +76,25 @@ pub struct Word {
 }
 
 impl Card {
-    fn new() -> Self {
+    /// Whether people were ever told.
+    pub fn was_raised(&self) -> bool {
+        matches!(self.state, State::Raised | State::Closed)
+    }
+
+    fn word(&mut self) -> &mut Word {
+        self.judgement.get_or_insert_with(|| Word {
+            said: Said::Unknown,
+            reason: String::new(),
+            by: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+        })
+    }
+}
+
+impl Told for Card {
+    const OURS: &'static str = "alert/";
+
+    fn unknown() -> Self {
         Self {
             id: String::new(),
             kind: Kind::Unknown,
@@ -105,110 +117,55 @@ impl Card {
         }
     }
 
-    /// Whether people were ever told.
-    pub fn was_raised(&self) -> bool {
-        matches!(self.state, State::Raised | State::Closed)
-    }
-
-    fn word(&mut self) -> &mut Word {
-        self.judgement.get_or_insert_with(|| Word {
-            said: Said::Unknown,
-            reason: String::new(),
-            by: String::new(),
-            at: Timestamp::UNIX_EPOCH,
-        })
-    }
-
     fn learn(&mut self, attribute: &str, value: &Value) {
-        let text = || value.as_str().unwrap_or_default().to_owned();
-        let word = || value.as_keyword().unwrap_or_default().replace('-', "_");
         let number = || value.as_int().and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
-        let time = || value.as_inst().unwrap_or(Timestamp::UNIX_EPOCH);
         match attribute {
-            "id" => self.id = text(),
-            "kind" => self.kind = Kind::parse(&word()).unwrap_or(Kind::Unknown),
-            "severity" => self.severity = Severity::parse(&word()).unwrap_or(Severity::Unknown),
+            "id" => self.id = text(value),
+            "kind" => self.kind = Kind::parse(&word(value)).unwrap_or(Kind::Unknown),
+            "severity" => self.severity = Severity::parse(&word(value)).unwrap_or(Severity::Unknown),
             "state" => {
-                self.state = State::parse(&word()).unwrap_or(State::Unknown);
+                self.state = State::parse(&word(value)).unwrap_or(State::Unknown);
                 self.told = true;
             }
-            "subject" => self.subject = text(),
+            "subject" => self.subject = text(value),
             "cases" => {
-                self.cases.push(text());
+                self.cases.push(text(value));
                 self.cases.sort();
                 self.cases.dedup();
             }
-            "message" => self.message = text(),
-            "since" => self.since = time(),
-            "suspected" => self.suspected = time(),
-            "timestamp" => self.confirmed = Some(time()),
-            "closed" => self.closed = Some(time()),
-            "dismissal" => self.dismissed = Some(word()),
-            "culprit" => self.culprit = Some(text()),
+            "message" => self.message = text(value),
+            "since" => self.since = time(value),
+            "suspected" => self.suspected = time(value),
+            "timestamp" => self.confirmed = Some(time(value)),
+            "closed" => self.closed = Some(time(value)),
+            "dismissal" => self.dismissed = Some(word(value)),
+            "culprit" => self.culprit = Some(text(value)),
             "reruns" => self.reruns = number(),
             "worker-us" => self.worker_ms = number() as f64 / 1000.0,
-            "document" => self.document = Some(text()),
-            "judgement" => self.word().said = Said::parse(&word()).unwrap_or(Said::Unknown),
-            "judged-by" => self.word().by = text(),
-            "judged-at" => self.word().at = time(),
-            "judge-reason" => self.word().reason = text(),
+            "document" => self.document = Some(text(value)),
+            "judgement" => self.word().said = Said::parse(&word(value)).unwrap_or(Said::Unknown),
+            "judged-by" => self.word().by = text(value),
+            "judged-at" => self.word().at = time(value),
+            "judge-reason" => self.word().reason = text(value),
             // Its evaluations, its revision: whoever shows one alert has them in its document.
             _ => {}
         }
     }
-}
 
-/// All alerts.
-#[derive(Debug, Default)]
-pub struct Alerts {
-    versions: HashMap<i64, Vec<(u64, Arc<Card>)>>,
-    /// In the order in which they became known.
-    order: VecDeque<i64>,
-}
-
-impl Alerts {
-    /// Takes a transaction in; tells whether it says anything of alerts.
-    pub(super) fn learn(&mut self, transaction: &Transaction) -> bool {
-        let ours = |datom: &&Datom| datom.attribute.starts_with(OURS);
-        let touched: BTreeSet<i64> =
-            transaction.datoms.iter().filter(ours).map(|datom| datom.entity).collect();
-        for entity in &touched {
-            let versions = self.versions.entry(*entity).or_insert_with(|| {
-                self.order.push_back(*entity);
-                Vec::new()
-            });
-            let mut card = versions.last().map_or_else(Card::new, |(_, card)| (**card).clone());
-            // A retraction comes with the new value, and nothing of an alert is ever only taken back.
-            for datom in transaction.datoms.iter().filter(ours).filter(|datom| datom.added) {
-                if datom.entity == *entity {
-                    card.learn(&datom.attribute[OURS.len()..], &datom.value);
-                }
-            }
-            versions.push((transaction.t, Arc::new(card)));
-        }
-        while self.order.len() > ALERTS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.versions.remove(&oldest);
-            }
-        }
-        !touched.is_empty()
+    fn is_told(&self) -> bool {
+        self.told
     }
 
-    /// The alerts as they stood at transaction `t`, the newest suspicion first.
-    pub fn at(&self, t: u64) -> Vec<Arc<Card>> {
-        let known = |versions: &Vec<(u64, Arc<Card>)>| {
-            let (_, card) = versions.iter().rev().find(|(since, _)| *since <= t)?;
-            card.told.then(|| card.clone())
-        };
-        let mut cards: Vec<_> = self.versions.values().filter_map(known).collect();
-        cards.sort_unstable_by(|one, other| (other.suspected, &other.id).cmp(&(one.suspected, &one.id)));
-        cards
+    fn place(&self) -> (Timestamp, &str) {
+        (self.suspected, &self.id)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::projection::cards::CARDS_MAX;
+    use evalfleet_datomic::{Datom, Transaction};
 
     fn said(t: u64, entity: i64, facts: &[(&str, Value)]) -> Transaction {
         let datoms = facts.iter().map(|(attribute, value)| Datom {
@@ -285,11 +242,11 @@ mod tests {
     #[test]
     fn the_oldest_go_beyond_the_bound() {
         let mut alerts = Alerts::default();
-        for n in 0..=ALERTS_MAX as u64 {
+        for n in 0..=CARDS_MAX as u64 {
             let facts = [("id", Value::Str(format!("a{n}"))), ("state", Value::keyword("raised"))];
             alerts.learn(&said(n, n as i64, &facts));
         }
-        assert_eq!(alerts.at(u64::MAX).len(), ALERTS_MAX);
+        assert_eq!(alerts.at(u64::MAX).len(), CARDS_MAX);
         assert!(alerts.at(u64::MAX).iter().all(|card| card.id != "a0"));
     }
 }

@@ -80,6 +80,7 @@ impl World {
             }
         }
         wrote |= self.alerts.learn(transaction);
+        wrote |= self.healings.learn(transaction);
         // What installs a schema is no moment of the history.
         if wrote {
             self.commit(transaction.t, transaction.tx_instant);
@@ -309,6 +310,7 @@ impl World {
                 "dead-letter/id" => letter.id = text.unwrap_or_default().into(),
                 "dead-letter/job" => letter.job = text.unwrap_or_default().into(),
                 "dead-letter/reason" => letter.reason = self.word(&datom.value),
+                "dead-letter/tool" => letter.tool = text.map(|tool| self.symbols.of(tool)),
                 "dead-letter/kind" => letter.kind = self.word(&datom.value),
                 "dead-letter/timestamp" => {
                     letter.at = datom.value.as_inst().map_or(0, |time| time.as_millisecond());

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`fold`] turns a transaction's datoms into new versions of rows; [`world`] keeps the versions, so that a
-//! row can be seen as of every transaction; [`summary`] counts them by hour; [`alerts`] are kept beside them.
+//! row can be seen as of every transaction; [`summary`] counts them by hour; [`alerts`] and [`healings`] are kept beside
+//! them, each as [`cards`].
 //! All of these are pure; [`follow`] is the one that does I/O.
 //!
 //! **Bounds.** At most `api.evaluations_max` versions of rows are kept. Beyond that the oldest recorded go:
@@ -16,7 +17,9 @@
 //! are kept for the last few asked.
 
 pub mod alerts;
+pub mod cards;
 pub mod follow;
+pub mod healings;
 pub mod row;
 pub mod summary;
 pub mod symbols;

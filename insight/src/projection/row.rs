@@ -184,6 +184,8 @@ pub struct DeadLetter {
     pub reason: Option<Symbol>,
     /// What was to be run.
     pub kind: Option<Symbol>,
+    /// The tool, or the program.
+    pub tool: Option<Symbol>,
     /// When it was given up, in milliseconds since 1970.
     pub at: i64,
     /// How many tries were made.

@@ -2,6 +2,7 @@
 
 use super::alerts::{Alerts, Card};
 use super::fold::Entity;
+use super::healings::{Healing, Healings};
 use super::index::{Field, Index, Order};
 use super::letters::Letters;
 use super::row::{DeadLetter, Row};
@@ -65,6 +66,7 @@ pub struct World {
     current: HashMap<Arc<str>, u64>,
     pub(super) letters: Letters,
     pub(super) alerts: Alerts,
+    pub(super) healings: Healings,
     pub(super) hosts: HashMap<Symbol, Symbol>,
     /// Transactions and their times, in order.
     clock: Vec<(u64, i64)>,
@@ -89,6 +91,7 @@ impl World {
             current: HashMap::new(),
             letters: Letters::default(),
             alerts: Alerts::default(),
+            healings: Healings::default(),
             hosts: HashMap::new(),
             clock: Vec::new(),
             recorded: BTreeMap::new(),
@@ -237,6 +240,11 @@ impl World {
     /// The alerts as they stood at a moment, the newest suspicion first.
     pub fn alerts(&self, at: At) -> Vec<Arc<Card>> {
         self.alerts.at(at.t)
+    }
+
+    /// The healings as they stood at a moment, the newest first.
+    pub fn healings(&self, at: At) -> Vec<Arc<Healing>> {
+        self.healings.at(at.t)
     }
 
     /// The host of a worker.

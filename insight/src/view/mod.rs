@@ -9,6 +9,7 @@ pub mod compare;
 pub mod context;
 pub mod dead;
 pub mod diff;
+pub mod healings;
 pub mod images;
 pub mod insights;
 pub mod list;

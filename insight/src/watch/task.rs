@@ -14,6 +14,7 @@ use super::outbox::Outbox;
 use super::rerun::Rerun;
 use super::sighting::Sighting;
 use super::watcher::Watcher;
+use crate::alone::alone;
 use crate::api::App;
 use crate::problem::Problem;
 use crate::projection::alerts::Card;
@@ -23,7 +24,6 @@ use evalfleet_proto::alert::{Alert, State};
 use evalfleet_proto::ids::AlertId;
 use evalfleet_service::settings::Alerts;
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub async fn watch<R: Rerun>(
     let life = Life { confirm_within: settings.confirm_within, ..Life::default() };
     let bounds = Bounds { reruns_max: settings.reruns_max, life };
     let watching = async {
-        let _alone = alone(&place.join("watch.lock")).await;
+        let _alone = alone(&place.join("watch.lock"), "alerts are not watched for").await;
         let outbox = outbox(&place.join("alerts"), channels).await;
         let watched = async {
             let mut mark = Mark::of(place);
@@ -78,21 +78,6 @@ async fn outbox(dir: &Path, channels: &Channels) -> Outbox {
         match Outbox::open(dir, &channels.names()) {
             Ok(outbox) => return outbox,
             Err(error) => tracing::warn!(%error, path = %dir.display(), "alerts are not watched for"),
-        }
-        tokio::time::sleep(TICK).await;
-    }
-}
-
-/// Waits until no other process watches here, and keeps others from it while the file is open.
-async fn alone(path: &Path) -> File {
-    loop {
-        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        // Held by the open file: it ends with the process, however that ends.
-        let opened = made.and_then(|()| File::options().create(true).append(true).open(path));
-        match opened.and_then(|file| file.try_lock().map(|()| file).map_err(Into::into)) {
-            Ok(file) => return file,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => tracing::warn!(%error, path = %path.display(), "alerts are not watched for"),
         }
         tokio::time::sleep(TICK).await;
     }

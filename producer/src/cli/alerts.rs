@@ -3,7 +3,7 @@
 use super::args::{AlertsArgs, AlertsCommand};
 use super::failure::Failure;
 use super::{Context, emit, print_json};
-use crate::api::{AlertsAsked, Api};
+use crate::api::{Api, Asked};
 use evalfleet_proto::alert::Said;
 use evalfleet_proto::ids::AlertId;
 use evalfleet_proto::status::Exit;
@@ -27,7 +27,7 @@ pub(crate) async fn alerts(context: &Context, args: AlertsArgs) -> Result<Exit, 
 }
 
 async fn list(context: &Context, args: &AlertsArgs) -> Result<Exit, Failure> {
-    let asked = AlertsAsked {
+    let asked = Asked {
         state: args.state.clone(),
         subject: args.subject.clone(),
         as_of: args.as_of.clone(),

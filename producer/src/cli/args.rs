@@ -6,6 +6,7 @@ mod backup;
 pub mod change;
 mod dead;
 mod follow;
+mod healing;
 mod history;
 mod image;
 mod job;
@@ -19,6 +20,7 @@ pub use amend::AmendArgs;
 pub use backup::BackupCommand;
 pub use dead::{DeadCommand, DeadListArgs, DeadReplayArgs, DeadWhich};
 pub use follow::{BatchCommand, CancelArgs, LogsArgs, WaitArgs};
+pub use healing::{HealingCommand, HealingDecideArgs, HealingListArgs};
 pub use history::{ExportArgs, ExportFormat, HistoryCommand, QueryArgs, RetainArgs};
 pub use image::{Channel, ImageCommand};
 pub use job::{CallArgs, JobArgs, RunArgs, SubmitArgs};
@@ -179,6 +181,13 @@ pub enum Command {
         evalfleet alerts show 0198c1c2-…\n  evalfleet alerts judge 0198c1c2-… wrong --reason 'the fixture was changed on purpose'"
     )]
     Alerts(AlertsArgs),
+    /// Show what of the fleet was not well and what was done about it; have it done, or taken back.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  evalfleet healing list --state open\n  evalfleet healing show 0198c1c2-…\n  \
+        evalfleet healing undo 0198c1c2-… --reason 'the disk was changed'"
+    )]
+    Healing(HealingCommand),
     /// For continuous integration.
     #[command(subcommand)]
     Ci(CiCommand),

@@ -14,6 +14,7 @@ mod change;
 pub(crate) mod console;
 mod dead;
 mod export;
+mod healing;
 mod history;
 mod image;
 mod image_gc;
@@ -141,6 +142,7 @@ async fn run_command(context: &Context, command: Command) -> Result<Exit, Failur
         Command::Insights { as_of } => insight::insights(context, as_of.as_deref()).await,
         Command::Suite(command) => Box::pin(suite::suite(context, command)).await,
         Command::Alerts(args) => alerts::alerts(context, args).await,
+        Command::Healing(command) => healing::healing(context, command).await,
         Command::Ci(command) => insight::ci(context, command).await,
         Command::Serve { listen } => insight::serve(context, listen),
         Command::Dashboard => insight::dashboard(context),

@@ -1,13 +1,13 @@
 //! Verdicts that turned out to be wrong: the recorder is told what they are now, by whom and why.
 
-use super::{Client, Error, SUBMIT_PATIENCE};
+use super::{Client, Error, told};
 use crate::person;
 use evalfleet_proto::amendment::{Amendment, REASON_CHARS_MAX};
-use evalfleet_proto::envelope::{Envelope, MessageType};
+use evalfleet_proto::envelope::MessageType;
 use evalfleet_proto::evaluation::Verdict;
 use evalfleet_proto::ids::JobId;
 use evalfleet_proto::status::Status;
-use evalfleet_proto::{SCHEMA_VERSION, Timestamp, topology, wire};
+use evalfleet_proto::{SCHEMA_VERSION, Timestamp};
 
 impl Client {
     /// Amends the verdict of a recorded evaluation. Nothing is erased: the history has both verdicts, each as of
@@ -28,19 +28,9 @@ impl Client {
         if matches!(to.status, Status::Cancelled | Status::Expired | Status::Dead) {
             return wrong("that is for the fleet to say, when it happens");
         }
-        let (reason, chars) = (reason.trim(), reason.trim().chars().count());
-        if !(1..=REASON_CHARS_MAX).contains(&chars) {
-            return Err(Error::Reason { chars, max: REASON_CHARS_MAX });
-        }
-        let (at, reason) = (Timestamp::now(), reason.to_owned());
+        let (reason, at) = (told::reason(reason, REASON_CHARS_MAX)?, Timestamp::now());
         let amendment =
             Amendment { schema: SCHEMA_VERSION, evaluation: id, to, reason, by: person::who(), at };
-        let envelope = Envelope::new(MessageType::Amendment, id, at);
-        let body = wire::encode(&amendment);
-        let publish = self.link.publish(topology::DEAD, topology::HANDLED_KEY, &envelope, &body);
-        match tokio::time::timeout(SUBMIT_PATIENCE, publish).await {
-            Ok(confirmed) => Ok(confirmed.map(drop)?),
-            Err(_) => Err(Error::Unsaid { what: format!("the verdict of {id}"), waited: SUBMIT_PATIENCE }),
-        }
+        self.tell_recorder((id, format!("the verdict of {id}")), MessageType::Amendment, &amendment).await
     }
 }

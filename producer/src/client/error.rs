@@ -84,10 +84,10 @@ pub enum Error {
         /// Why not.
         why: &'static str,
     },
-    /// The broker was lost while a job was being called off, a verdict amended, or something said of an alert.
+    /// The broker was lost while a job was being called off, a verdict amended, or something said of an alert or a healing.
     #[error("RabbitMQ did not confirm within {} s what was said about {what}: it may or may not have heard. Say it again", .waited.as_secs())]
     Unsaid {
-        /// A job, a batch, a verdict, or an alert.
+        /// A job, a batch, a verdict, an alert, or a healing.
         what: String,
         /// How long was waited.
         waited: Duration,

@@ -338,6 +338,8 @@ impl Owner {
             | MessageType::Amendment
             | MessageType::Alert
             | MessageType::Judgement
+            | MessageType::Healing
+            | MessageType::Decision
             | MessageType::Control => {}
         }
         None

@@ -46,9 +46,11 @@ mod cancel;
 mod drain;
 mod error;
 mod events;
+mod healing;
 mod inputs;
 mod mailbox;
 mod pending;
+mod told;
 mod tools;
 mod words;
 

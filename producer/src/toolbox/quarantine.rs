@@ -66,6 +66,19 @@ impl Quarantine {
         Ok(self.all()?.remove(tool))
     }
 
+    /// Puts a tool in. One that is in already stays there for the reason that it was put there for.
+    ///
+    /// # Errors
+    /// When the list cannot be read or written.
+    pub fn put(&self, entry: Entry) -> io::Result<()> {
+        let mut all = self.all()?;
+        if all.contains_key(&entry.tool) {
+            return Ok(());
+        }
+        all.insert(entry.tool.clone(), entry);
+        self.write(&all)
+    }
+
     /// Lets a tool out; tells whether it was in.
     ///
     /// # Errors
@@ -130,6 +143,9 @@ mod tests {
         assert_eq!(found, entry);
         assert!(found.to_string().contains("0 of 9") && found.to_string().contains("tool release a"));
         assert!(list.release("a").unwrap() && !list.release("a").unwrap());
+        list.put(entry.clone()).unwrap();
+        list.put(Entry { because: "once more".to_owned(), ..entry.clone() }).unwrap();
+        assert_eq!(list.of("a").unwrap(), Some(entry), "the first reason stands");
         std::fs::write(dir.path().join("not-there-yet").join(FILE), "no").unwrap();
         assert!(list.of("a").is_err());
     }

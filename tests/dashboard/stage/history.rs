@@ -8,7 +8,8 @@ use evalfleet_datomic::edn;
 use evalfleet_proto::alert::Alert;
 use evalfleet_proto::dead::{DeadLetter, Letter, Reason};
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::ids::{AlertId, Lane, Sha256};
+use evalfleet_proto::healing::Healing;
+use evalfleet_proto::ids::{AlertId, HealingId, Lane, Sha256};
 use evalfleet_proto::job::FunctionCall;
 use evalfleet_proto::status::Status;
 use evalfleet_proto::submission::{Defaults, Submission};
@@ -238,8 +239,12 @@ pub(crate) async fn lay_down(
         Some(failed) => Some(alert(store, blobs, failed, now).await?),
         None => None,
     };
+    let healing = match &dead {
+        Some(dead) => Some(healing(store, blobs, dead, now).await?),
+        None => None,
+    };
     Ok(
-        json!({ "dead": dead, "failed": failed, "rich": rich, "alert": alert, "suite": suite, "batches": imported.iter().map(|one| &one.id).collect::<Vec<_>>() }),
+        json!({ "dead": dead, "failed": failed, "rich": rich, "alert": alert, "healing": healing, "suite": suite, "batches": imported.iter().map(|one| &one.id).collect::<Vec<_>>() }),
     )
 }
 
@@ -259,6 +264,25 @@ async fn alert(store: &Store, blobs: &Blobs, failed: &str, now: Timestamp) -> an
     }))?;
     let key = blobs.put(serde_json::to_vec(&alert)?).await?;
     store.import("stage-alert", vec![facts::alert::alert(&alert, key)], at).await?;
+    Ok(id.to_string())
+}
+
+/// The healing of a worker whose jobs died, done a minute ago.
+async fn healing(store: &Store, blobs: &Blobs, dead: &str, now: Timestamp) -> anyhow::Result<String> {
+    let at = now - Duration::from_secs(50);
+    let id = HealingId::of("bad_worker", "worker=worker-3", at, dead);
+    let healing: Healing = serde_json::from_value(json!({
+        "schema": 1, "id": id, "revision": 2, "detector": "bad_worker", "subject": "worker=worker-3", "remedy": "drain",
+        "state": "applied", "mode": "act", "since": at - Duration::from_secs(60), "found": at, "applied": at, "by": "evalfleet",
+        "took_ms": 31.5,
+        "message": "9 of 9 tries of worker-3 ended in a fault of ours, against 0 of 31 of all other workers.",
+        "evidence": [
+            { "text": "its tries that ended in a fault of ours", "count": 9, "of": 9, "evaluations": [dead] },
+            { "text": "the same of all other workers", "count": 0, "of": 31 },
+        ],
+    }))?;
+    let key = blobs.put(serde_json::to_vec(&healing)?).await?;
+    store.import("stage-healing", vec![facts::healing::healing(&healing, key)], at).await?;
     Ok(id.to_string())
 }
 

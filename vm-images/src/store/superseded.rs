@@ -60,6 +60,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_switched_to_an_image_that_is_here_and_only_from_what_it_means() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().join("images"));
+        let [one, two] = ["one", "two"].map(|content| publish_as(&store, "base", content).manifest.digest);
+        assert_eq!(store.switch("base", &two, &one).unwrap(), Some(one.clone()));
+        assert_eq!(store.current("base").unwrap(), Some(one.clone()));
+        assert_eq!(store.switch("base", &two, &one).unwrap(), Some(one.clone()), "twice is once");
+        // Somebody built meanwhile: that stays.
+        let three = publish_as(&store, "base", "three").manifest.digest;
+        assert_eq!(store.switch("base", &one, &two).unwrap(), Some(three.clone()));
+        let unknown = crate::digest::Digest::of(b"nothing");
+        assert!(store.switch("base", &three, &unknown).is_err());
+        assert_eq!(store.current("base").unwrap(), Some(three));
+    }
+
+    #[test]
     fn one_that_became_current_meanwhile_stays() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().join("images"));

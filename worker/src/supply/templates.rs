@@ -174,7 +174,7 @@ impl Templates {
         if open.strikes >= STRIKES {
             open.strikes = 0;
             tracing::warn!(template = %template.digest(), %error, "clones of a template are no good: making it anew");
-            template.throw_away();
+            template.throw_away(&format!("{STRIKES} clones in a row were no good: {error}"));
         }
     }
 

@@ -154,13 +154,15 @@ impl Template {
             Ok(None) => Ok(false),
             Err(error) => Err(Error::host("reading the template's record")(error)),
         };
+        let mut why = "its record is missing".to_owned();
         let found = found.unwrap_or_else(|error| {
             tracing::warn!(template = %digest, %error, "a template is damaged: making it anew");
+            why = error.to_string();
             false
         });
         if !found {
             if home.exists() {
-                books.quarantine(&key).map_err(Error::host("putting a damaged template away"))?;
+                books.quarantine(&key, &why).map_err(Error::host("putting a damaged template away"))?;
             }
             let mut record = template.record(scenario);
             template.dir = books.build(&key);
@@ -237,8 +239,8 @@ impl Template {
     }
 
     /// Takes it out of service: the next one who wants it makes it anew. Its clones keep what they have.
-    pub fn throw_away(&self) {
-        self.note(|books, key| books.quarantine(key));
+    pub fn throw_away(&self, why: &str) {
+        self.note(|books, key| books.quarantine(key, why));
     }
 
     fn note(&self, what: impl FnOnce(&Templates, &str) -> std::io::Result<()>) {

@@ -120,7 +120,8 @@ async fn what_does_not_apply_is_the_requests_fault_and_says_why() {
 #[tokio::test]
 async fn what_is_no_repository_or_has_no_suite_is_named() {
     let none = tempfile::tempdir().unwrap();
-    std::fs::write(none.path().join("cut.bundle"), "# v2 git bundle\n0000").unwrap();
+    let cut = format!("# v2 git bundle\n{} HEAD\n\nPACK", "0123456789".repeat(4));
+    std::fs::write(none.path().join("cut.bundle"), &cut).unwrap();
     for name in ["", "nosuch", "cut.bundle"] {
         let error = Repository::open(&none.path().join(name)).await.unwrap_err();
         assert!(error.to_string().contains("no Git repository and no bundle of one"), "{name}: {error}");
