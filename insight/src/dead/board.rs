@@ -3,6 +3,7 @@
 //! A letter has a version for each transaction that said something of it, so that the board answers for
 //! any earlier moment as fast as for now. It is rebuilt from the log's beginning at any time.
 
+use super::texts::{Having, Text, Texts};
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::{Datom, Point, Transaction};
 use evalfleet_proto::Timestamp;
@@ -10,6 +11,7 @@ use evalfleet_proto::dead::{Card, Filter, State};
 use evalfleet_proto::status::Cause;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 /// The namespace of a letter's attributes.
@@ -127,6 +129,56 @@ fn cause(word: &str) -> Option<Cause> {
         .find(|cause| cause.as_str() == word)
 }
 
+/// A letter as it is now: what searches ask most is beside it.
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    tool: Option<Text>,
+    error: Text,
+    draft: Arc<Draft>,
+}
+
+/// A filter, made ready for going through many letters.
+#[derive(Debug)]
+struct Sieve {
+    state: State,
+    tool: Option<Text>,
+    error: Option<Having>,
+    /// What only the letter itself can tell.
+    rest: Option<Filter>,
+}
+
+impl Sieve {
+    /// `None` where no letter can fit.
+    fn of(filter: &Filter, texts: &Texts) -> Option<Self> {
+        let tool = match &filter.tool {
+            Some(tool) => Some(texts.find(tool)?),
+            None => None,
+        };
+        let error = filter.error.as_ref().map(|part| texts.with(part));
+        if error.as_ref().is_some_and(Having::none) {
+            return None;
+        }
+        let seen = Filter {
+            tool: None,
+            error: None,
+            since: None,
+            until: None,
+            state: Some(State::Any),
+            ..filter.clone()
+        };
+        let rest = (seen != Filter { state: Some(State::Any), ..Filter::default() }).then_some(seen);
+        Some(Self { state: filter.state(), tool, error, rest })
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        (self.state == State::Any || self.state == entry.state)
+            && self.tool.is_none_or(|tool| entry.tool == Some(tool))
+            && self.error.as_ref().is_none_or(|error| error.has(entry.error))
+            && self.rest.as_ref().is_none_or(|rest| rest.has(&entry.draft.card))
+    }
+}
+
 /// A page of letters, newest first.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -145,7 +197,8 @@ pub struct Board {
     /// In the order in which they became known.
     order: VecDeque<i64>,
     /// As they are now, in the order of their deaths.
-    now: BTreeMap<(Timestamp, i64), Arc<Draft>>,
+    now: BTreeMap<(Timestamp, i64), Entry>,
+    texts: Texts,
     /// How many of these are in each state.
     states: BTreeMap<&'static str, usize>,
     next_t: u64,
@@ -162,6 +215,7 @@ impl Board {
             names: HashMap::new(),
             order: VecDeque::new(),
             now: BTreeMap::new(),
+            texts: Texts::default(),
             states: BTreeMap::new(),
             next_t: 0,
             basis_t: 0,
@@ -213,8 +267,11 @@ impl Board {
         versions.push(Version { t: of.t, at: of.tx_instant, draft: draft.clone() });
         self.leave(entity, before.as_deref());
         if draft.told {
-            *self.states.entry(draft.card.state.as_str()).or_default() += 1;
-            self.now.insert((draft.card.died, entity), draft);
+            let card = &draft.card;
+            *self.states.entry(card.state.as_str()).or_default() += 1;
+            let (tool, error) =
+                (card.tool.as_deref().map(|tool| self.texts.enter(tool)), self.texts.enter(&card.error));
+            self.now.insert((card.died, entity), Entry { state: card.state, tool, error, draft });
         }
         while self.order.len() > self.max {
             let Some(oldest) = self.order.pop_front() else { break };
@@ -229,7 +286,9 @@ impl Board {
     /// Takes what was known of a letter out of what is known now.
     fn leave(&mut self, entity: i64, draft: Option<&Draft>) {
         let Some(draft) = draft.filter(|draft| draft.told) else { return };
-        self.now.remove(&(draft.card.died, entity));
+        if let Some(gone) = self.now.remove(&(draft.card.died, entity)) {
+            gone.tool.into_iter().chain([gone.error]).for_each(|text| self.texts.leave(text));
+        }
         if let Some(count) = self.states.get_mut(draft.card.state.as_str()) {
             *count -= 1;
         }
@@ -253,8 +312,17 @@ impl Board {
     }
 
     fn list_now(&self, filter: &Filter, skip: usize, limit: usize) -> Page {
-        let fitting = || self.now.values().rev().map(|draft| &draft.card).filter(|card| filter.has(card));
-        let letters = fitting().skip(skip).take(limit).cloned().collect();
+        let Some(sieve) = Sieve::of(filter, &self.texts) else {
+            return Page { letters: Vec::new(), total: 0 };
+        };
+        let from = filter.since.map_or(Unbounded, |since| Included((since, i64::MIN)));
+        let until = filter.until.map_or(Unbounded, |until| Excluded((until, i64::MIN)));
+        if filter.since.zip(filter.until).is_some_and(|(since, until)| since >= until) {
+            return Page { letters: Vec::new(), total: 0 };
+        }
+        let fitting =
+            || self.now.range((from, until)).rev().map(|(_, entry)| entry).filter(|entry| sieve.has(entry));
+        let letters = fitting().skip(skip).take(limit).map(|entry| entry.draft.card.clone()).collect();
         // Where nothing but the state matters they are counted already.
         let total = if (Filter { state: None, ..filter.clone() }).is_empty() {
             let all = self.states.iter();
@@ -314,6 +382,7 @@ mod tests {
                 ("dead-letter/tool", text(tool)),
                 ("dead-letter/reason", Value::keyword("attempts-spent")),
                 ("dead-letter/cause", Value::keyword("infrastructure")),
+                ("dead-letter/last-error", Value::Str(format!("it went wrong {t}"))),
                 ("dead-letter/timestamp", Value::Inst(died)),
                 ("evaluation/status", Value::keyword("dead")),
             ],
@@ -349,6 +418,39 @@ mod tests {
         let second = board.list(&Filter::parse(&["state=any"]).unwrap(), None, 1, 1);
         assert_eq!((second.total, second.letters[0].id.as_str()), (2, "a"));
         assert_eq!((board.next_t(), board.basis_t()), (4, 3));
+    }
+
+    #[test]
+    fn what_is_found_now_is_what_is_found_as_of_now() {
+        let mut board = Board::new(20);
+        let log: Vec<_> = (1..=9)
+            .map(|n| died(n, n as i64, &format!("l{n}"), if n % 3 == 0 { "x" } else { "y" }))
+            .chain([dropped(10, 4), died(11, 3, "l3", "z")])
+            .collect();
+        board.read(&log, 12, 11);
+        let searches: [&[&str]; 12] = [
+            &[],
+            &["state=any"],
+            &["state=dropped"],
+            &["tool=x"],
+            &["tool=z"],
+            &["tool=nobody"],
+            &["error=went WRONG", "state=any"],
+            &["error=never said"],
+            &["tool=y", "error=wrong 4", "state=any"],
+            &["since=1970-01-01T00:00:04Z", "until=1970-01-01T00:00:08Z"],
+            &["since=1970-01-01T00:00:08Z", "until=1970-01-01T00:00:04Z"],
+            &["reason=attempts_spent", "id=l7"],
+        ];
+        let mut found = 0;
+        for terms in searches {
+            let filter = Filter::parse(terms).unwrap();
+            let (now, then) =
+                (board.list(&filter, None, 1, 3), board.list(&filter, Some(Point::T(11)), 1, 3));
+            assert_eq!((now.total, now.letters), (then.total, then.letters), "{terms:?}");
+            found += now.total;
+        }
+        assert!(found > 20, "{found}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! before it answers.
 
 pub mod board;
+mod texts;
 
 use crate::history::{Found, History};
 use crate::problem::Problem;

@@ -60,9 +60,10 @@
           end (or (t-of :end end) Long/MAX_VALUE)
           basis (store/basis-t store)
           {:keys [taken cut?]} (if (> start basis) {:taken []} (stretch store start end limit))
-          ident (names store)
+          ;; Whoever follows the log mostly finds nothing new, and needs no names.
+          ident (delay (names store))
           named (map (fn [{:keys [t datoms]}]
-                       {:t t :datoms (mapv (fn [[e a v added]] [e (ident a a) v added]) datoms)}))
+                       {:t t :datoms (mapv (fn [[e a v added]] [e (@ident a a) v added]) datoms)}))
           timed (map #(assoc % :tx-instant (instant %)))
           after (inc (:t (peek taken) (dec start)))]
       {:transactions (into [] (comp named timed (remove bootstrap?)) taken)
