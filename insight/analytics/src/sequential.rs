@@ -23,6 +23,16 @@ impl Rates {
         (0.0 < bad && bad < good && good < 1.0).then_some(Self { good, bad })
     }
 
+    /// The good one.
+    pub fn good(self) -> f64 {
+        self.good
+    }
+
+    /// The bad one.
+    pub fn bad(self) -> f64 {
+        self.bad
+    }
+
     /// How much one outcome speaks for the bad rate: a log-likelihood ratio.
     fn weight(self, passed: bool) -> f64 {
         if passed { (self.bad / self.good).ln() } else { ((1.0 - self.bad) / (1.0 - self.good)).ln() }

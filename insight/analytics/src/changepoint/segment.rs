@@ -13,8 +13,12 @@ const SPREAD_MIN: f64 = 4.0;
 pub(super) struct Cut {
     pub(super) model: Model,
     /// The ends of its stretches, in order; the last is the series' length.
-    ends: Vec<usize>,
-    rules: Rules,
+    pub(super) ends: Vec<usize>,
+    pub(super) rules: Rules,
+    /// What a change of spread counts for less than among normal values, from 1.
+    pub(super) tails: f64,
+    /// What speaks for the last change, where it is a fresh one.
+    pub(super) fresh: Option<f64>,
 }
 
 impl Cut {
@@ -45,6 +49,13 @@ impl Cut {
         }
     }
 
+    /// What a stretch leaves unexplained.
+    pub(super) fn residuals(&self, values: &[f64], span: Range<usize>) -> f64 {
+        let mut sums = Sums::default();
+        span.for_each(|at| sums.push(values, at));
+        sums.residuals(self.model)
+    }
+
     /// Whether two neighbours differ in spread alone.
     fn of_spread(&self, values: &[f64], left: Range<usize>, right: Range<usize>) -> bool {
         let level = |span: Range<usize>| {
@@ -67,28 +78,31 @@ impl Cut {
         costs.collect()
     }
 
-    /// What joining two neighbours would cost.
+    /// What joining two neighbours would cost: what speaks for two levels under one variance, and for two variances.
     pub(super) fn evidence(&self, values: &[f64], left: Range<usize>, right: Range<usize>) -> f64 {
-        let cost = |span: Range<usize>| {
-            let mut sums = Sums::default();
-            span.clone().for_each(|at| sums.push(values, at));
-            self.rules.likelihood(sums.residuals(self.model), span.len())
-        };
-        let joined = cost(left.start..right.end);
-        joined - cost(left) - cost(right) - self.rules.penalty(self.model)
+        if let Some(fresh) = self.fresh.filter(|_| right.end == values.len()) {
+            return fresh;
+        }
+        let cost = |residuals: f64, span: &Range<usize>| self.rules.likelihood(residuals, span.len());
+        let (before, after) = (self.residuals(values, left.clone()), self.residuals(values, right.clone()));
+        let whole = left.start..right.end;
+        let joined = cost(self.residuals(values, whole.clone()), &whole);
+        let of_level = joined - cost(before + after, &whole);
+        let of_spread = cost(before + after, &whole) - cost(before, &left) - cost(after, &right);
+        of_level + of_spread / self.tails - self.rules.penalty(self.model)
     }
 }
 
 /// What a stretch costs.
 #[derive(Clone, Copy)]
-struct Rules {
-    floor: f64,
-    per_parameter: f64,
+pub(super) struct Rules {
+    pub(super) floor: f64,
+    pub(super) per_parameter: f64,
 }
 
 impl Rules {
     /// Twice the negative log-likelihood, up to a constant.
-    fn likelihood(&self, residuals: f64, points: usize) -> f64 {
+    pub(super) fn likelihood(&self, residuals: f64, points: usize) -> f64 {
         let points = points as f64;
         points * (residuals / points).max(self.floor).ln()
     }
@@ -152,7 +166,7 @@ pub(super) fn cut(values: &[f64], settings: &Settings) -> Cut {
         at = from[winner][at];
     }
     ends.reverse();
-    let mut cut = Cut { model: Model::ALL[winner], ends, rules };
+    let mut cut = Cut { model: Model::ALL[winner], ends, rules, tails: 1.0, fresh: None };
     cut.sharpen(values, shortest);
     cut
 }
@@ -172,7 +186,7 @@ fn innovations(values: &[f64]) -> f64 {
 /// Centred second moments of value, last value and time of a growing stretch, updated as in Welford,
 /// Technometrics 4 (1962): no cancellation however long the stretch.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     count: f64,
     mean: [f64; 3],
     /// Value·value, last·last, time·time, value·last, value·time, last·time.
@@ -180,7 +194,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn push(&mut self, values: &[f64], at: usize) {
+    pub(super) fn push(&mut self, values: &[f64], at: usize) {
         let point = [values[at], values[at.saturating_sub(1)], self.count];
         self.count += 1.0;
         let before = [0, 1, 2].map(|axis| point[axis] - self.mean[axis]);
@@ -206,6 +220,27 @@ impl Sums {
         [vv, trend, following, trend_following].map(|sum| sum.max(0.0))
     }
 
+    /// What the model makes of each point of the stretch that was pushed, and what is left of it.
+    pub(super) fn leftovers(&self, values: &[f64], span: Range<usize>, model: Model) -> Vec<f64> {
+        let [_, ll, tt, vl, vt, lt] = self.moment;
+        let slope = |by: f64, of: f64| if of > 1e-12 { by / of } else { 0.0 };
+        let (by_last, by_time) = match model {
+            Model::Level => (0.0, 0.0),
+            Model::Trend => (0.0, slope(vt, tt)),
+            Model::LevelFollowing => (slope(vl, ll), 0.0),
+            Model::TrendFollowing => {
+                let by_last = slope(vl - slope(vt, tt) * lt, ll - slope(lt, tt) * lt);
+                (by_last, slope(vt - by_last * lt, tt))
+            }
+        };
+        let [value, last, time] = self.mean;
+        let left = span.enumerate().map(|(nth, at)| {
+            let since = values[at.saturating_sub(1)] - last;
+            values[at] - value - by_last * since - by_time * (nth as f64 - time)
+        });
+        left.collect()
+    }
+
     fn residuals(&self, model: Model) -> f64 {
         let [level, trend, level_following, trend_following] = self.all_residuals();
         match model {
@@ -229,6 +264,18 @@ mod tests {
         (0..10).for_each(|at| sums.push(&values, at));
         assert!((sums.residuals(Model::Level) - 82.5).abs() < 1e-9);
         assert!(sums.residuals(Model::Trend) < 1e-9);
+    }
+
+    #[test]
+    fn what_is_left_of_the_points_makes_up_the_residuals() {
+        let mut noise = Noise::new(3);
+        let values: Vec<f64> = (0..60).map(|at| noise.normal() + f64::from(at) * 0.1).collect();
+        let mut sums = Sums::default();
+        (10..60).for_each(|at| sums.push(&values, at));
+        for model in Model::ALL {
+            let left: f64 = sums.leftovers(&values, 10..60, model).iter().map(|rest| rest * rest).sum();
+            assert!((left - sums.residuals(model)).abs() < 1e-9, "{model:?}");
+        }
     }
 
     #[test]
