@@ -270,6 +270,35 @@ test("workers and dead letters", async ({ page, stage }) => {
   await expect(page.getByRole("region", { name: "Dead letter" })).toContainText("attempts spent");
 });
 
+test("a worker is drained at the second click, shows it, and is told to resume", async ({ page, stage }) => {
+  // The stage has no broker: what the API says of drained workers is said here.
+  const told = [];
+  let drained = null;
+  await page.route("**/v1/workers*", async (route) => {
+    const answer = await route.fetch();
+    const data = await answer.json();
+    data.workers[0] = { ...data.workers[0], name: "worker-1", now: { supply: { able: true, spare: 1, waits: 0, claims: 3, drained } } };
+    await route.fulfill({ response: answer, json: data });
+  });
+  await page.route("**/v1/workers/worker-1/*", async (route) => {
+    told.push([route.request().url().split("/").pop(), route.request().postDataJSON()?.reason]);
+    drained = drained ? null : "drained on the dashboard";
+    await route.fulfill({ status: 202 });
+  });
+  await open(page, stage, "/workers");
+  await page.getByRole("button", { name: "Drain worker-1" }).first().click();
+  expect(told).toEqual([]);
+  await page.getByRole("button", { name: "Cancel worker-1" }).click();
+  await page.getByRole("button", { name: "Drain worker-1" }).first().click();
+  await page.getByRole("button", { name: "Take no more jobs worker-1" }).click();
+  await expect(page.getByText("It is told.")).toBeVisible();
+  await open(page, stage, "/workers");
+  await expect(page.getByText("drained", { exact: true })).toBeVisible();
+  await page.getByRole("button", { name: "Resume worker-1" }).click();
+  await expect(page.getByText("It is told.")).toBeVisible();
+  expect(told).toEqual([["drain", "drained on the dashboard"], ["resume", undefined]]);
+});
+
 test("a bulk replay says what it would do, how far it is, and what came of it", async ({ page, stage }) => {
   // The stage has no broker: what the API would say is said here, and the stream of events is ours.
   await page.addInitScript(() => {
