@@ -11,7 +11,7 @@
 //! of it (pure); [`dead`] keeps the dead letters likewise; [`api`] is the routes, with their OpenAPI document; [`history`] asks the store itself, for
 //! what the projection has not; [`live`] and [`fleet`] tell what happens now; [`access`] says who may ask;
 //! [`dashboard`] holds the pages. Errors are [`problem`] documents. It changes nothing in the history: what [`watch`] finds
-//! to have become worse, and what [`heal`] does about the fleet itself, the recorder is told.
+//! to have become worse, and what [`heal`] does about the fleet itself, the recorder is told, and people are by [`tell`].
 
 mod alone;
 pub mod dead;
@@ -27,6 +27,8 @@ pub mod view;
 pub mod watch;
 
 pub mod heal;
+
+pub mod tell;
 
 pub mod fleet;
 pub mod live;

@@ -14,7 +14,7 @@ use evalfleet_insight::history::History;
 use evalfleet_insight::live::Live;
 use evalfleet_insight::projection::follow::Projection;
 use evalfleet_insight::server::serve;
-use evalfleet_insight::watch::channels::Channels;
+use evalfleet_insight::tell::channels::Channels;
 use evalfleet_insight::watch::rerun::Kept;
 use evalfleet_insight::watch::task::watch;
 use evalfleet_proto::status::Exit;
@@ -84,7 +84,7 @@ async fn serve_api(settings: Settings) -> anyhow::Result<Exit> {
         }
     };
     let hands = OfFleet::new(&app.desk, &settings);
-    let healed = Box::pin(heal(&app, &settings, &hands, &stop));
+    let healed = Box::pin(heal(&app, &settings, (&hands, &channels), &stop));
     let serving = serve(listener, app.clone(), client, access, stop.clone());
     let (served, (), ()) = tokio::join!(serving, watched, healed);
     served?;

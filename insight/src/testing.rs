@@ -4,6 +4,8 @@ use crate::projection::World;
 use evalfleet_datomic::edn::Value;
 use evalfleet_datomic::{Datom, Transaction};
 use evalfleet_proto::Timestamp;
+use evalfleet_proto::healing::{Detector, Evidence, Healing, Mode, Remedy, State};
+use evalfleet_proto::ids::{HealingId, JobId};
 
 /// One evaluation; its transaction is its place in the list, from 1.
 #[derive(Debug, Clone, Copy)]
@@ -114,4 +116,34 @@ fn datoms(job: &Job<'_>, entity: i64, time: Timestamp) -> Vec<Datom> {
         put(entity, "evaluation/function-calls", call.into());
     }
     all
+}
+
+/// A worker that is to be drained, with all that is known of it in this state.
+pub(crate) fn healing(state: State) -> Healing {
+    let at = Timestamp::UNIX_EPOCH;
+    let is_done = state != State::Proposed;
+    Healing {
+        schema: 1,
+        id: HealingId::of("bad_worker", "worker=w1", at, "x"),
+        revision: 1,
+        detector: Detector::BadWorker,
+        subject: "worker=w1".to_owned(),
+        remedy: Remedy::Drain,
+        change: None,
+        state,
+        mode: Mode::Act,
+        message: "its tries ended in faults of ours".to_owned(),
+        evidence: vec![Evidence::new("died").in_evaluations([JobId::fresh()])],
+        since: at,
+        found: at,
+        applied: is_done.then_some(at),
+        by: is_done.then(|| "evalfleet".to_owned()),
+        took: None,
+        well: None,
+        well_after: None,
+        ended: None,
+        undone_by: None,
+        held: None,
+        answered: None,
+    }
 }

@@ -31,7 +31,8 @@ pub struct Alert {
     pub kind: Kind,
     /// How much it matters.
     pub severity: Severity,
-    /// What it is about, as `attribute=value`: `tool=word_count`, or `case=suite/case` where there is no tool.
+    /// What it is about, as `attribute=value`: `tool=word_count`, or `case=suite/case` where there is no tool; of resets
+    /// `image=sha256:…` or `worker=w1`.
     pub subject: String,
     /// The cases that are worse; empty: it cannot be told by cases. At most [`CASES_MAX`].
     #[serde(default)]
@@ -64,7 +65,7 @@ pub struct Alert {
     pub before: Level,
     /// How it did since, in the evaluations that raised the suspicion.
     pub after: Level,
-    /// What they ran on (`kvm`, `tcg`), where they are durations: two accelerators are never compared.
+    /// What they ran on (`kvm`, `tcg`), where they are measured: two accelerators are never compared.
     #[serde(default)]
     pub accelerator: Option<String>,
     /// The evaluations that it rests on, the oldest first. At most [`EVALUATIONS_MAX`].
@@ -95,6 +96,12 @@ pub enum Kind {
     Failing,
     /// It takes longer.
     Slower,
+    /// It takes more memory.
+    Memory,
+    /// It writes more to its disk.
+    Disk,
+    /// Clean VMs take longer to make: of an image, or by a worker.
+    Reset,
     /// A kind that this build does not know.
     #[serde(other)]
     Unknown,
@@ -157,6 +164,8 @@ pub enum Dismissal {
     Fine,
     /// Nothing decided it in time.
     OutOfTime,
+    /// What was as it should be before is as bad now, unchanged: it is the machines, not the subject.
+    Machines,
     /// A reason that this build does not know.
     #[serde(other)]
     Unknown,
@@ -170,9 +179,18 @@ pub struct Level {
     pub passed: u64,
     /// Of how many.
     pub tries: u64,
-    /// What one took on the clock, on average.
+    /// What one typically took on the clock.
     #[serde(default)]
     pub wall_ms: Option<f64>,
+    /// The most memory that one typically took beyond its template, in bytes; where the alert is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<f64>,
+    /// What one typically wrote to its disks, in bytes; where the alert is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<f64>,
+    /// What making a clean VM typically took; where the alert is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_ms: Option<f64>,
 }
 
 /// An evaluation that was run again.
@@ -186,6 +204,10 @@ pub struct Rerun {
     /// Whether that one was from before it became worse.
     #[serde(default)]
     pub before: bool,
+    /// The version or image in between that it was to judge, where it was run to find the first that is worse. It speaks
+    /// for nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<String>,
     /// Who ran it again.
     #[serde(default)]
     pub worker: Option<String>,
@@ -210,7 +232,8 @@ pub enum Outcome {
     Unknown,
 }
 
-/// What changed when it began: all that are worse have it, and most of those before do not.
+/// What changed when it began: all that are worse have it and most of those before do not, or it is the first of several
+/// that was worse when they were run again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Culprit {
@@ -280,9 +303,15 @@ pub struct Judged {
     pub at: Timestamp,
 }
 
-words!(Kind { "failing" => Failing, "slower" => Slower });
+words!(Kind {
+    "failing" => Failing,
+    "slower" => Slower,
+    "memory" => Memory,
+    "disk" => Disk,
+    "reset" => Reset,
+});
 words!(Severity { "info" => Info, "warning" => Warning, "critical" => Critical });
 words!(State { "confirming" => Confirming, "raised" => Raised, "closed" => Closed, "dismissed" => Dismissed });
 words!(Means { "reruns" => Reruns, "evaluations" => Evaluations });
-words!(Dismissal { "fine" => Fine, "out_of_time" => OutOfTime });
+words!(Dismissal { "fine" => Fine, "out_of_time" => OutOfTime, "machines" => Machines });
 words!(Said { "right" => Right, "wrong" => Wrong });

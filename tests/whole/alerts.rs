@@ -17,6 +17,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub(crate) const ALONE: &[(&str, fn())] =
     &[("alerts::from_the_first_failure_to_the_fix", from_failure_to_fix)];
@@ -24,15 +25,15 @@ pub(crate) const ALONE: &[(&str, fn())] =
 const SECRET: &str = "known-to-two";
 
 /// Somebody who is told of alerts, and takes no notice before it is open.
-struct Receiver {
-    url: String,
-    open: Arc<AtomicBool>,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    pub(crate) open: Arc<AtomicBool>,
     asked: Arc<AtomicU32>,
     heard: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Receiver {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}/alerts", listener.local_addr().expect("it listens"));
         let heard: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
@@ -65,7 +66,7 @@ impl Receiver {
         Self { url, open, asked, heard }
     }
 
-    fn heard(&self) -> Vec<(String, Value)> {
+    pub(crate) fn heard(&self) -> Vec<(String, Value)> {
         self.heard.lock().expect("nobody panics here").clone()
     }
 }
@@ -80,6 +81,7 @@ fn from_failure_to_fix() {
         .with("EVALFLEET_INSIGHT__ALERTS__SEND_TRIES", "20");
     machine.up(2);
     a_bad_machine_is_nobodys_fault(&machine);
+    a_version_that_takes_longer_is_found(&machine);
     a_version_that_breaks_a_case_is_found(&machine, &receiver);
 }
 
@@ -110,6 +112,59 @@ async fn reported(session: &Session, count: usize, worker: &str, ended: (Status,
     last
 }
 
+/// Results of one case that always passes, in this version and so many milliseconds, or nearly.
+fn timed(machine: &Machine, version: &str, count: u64, ms: u64) {
+    let mut last = String::new();
+    on_broker(machine, async |session| {
+        for nth in 0..count {
+            let labels = json!({"tool": "timed", "suite": "s", "case": "c", "code": version});
+            let job: Job =
+                super::dead::job(&json!({"kind": "command", "argv": ["x"], "labels": labels}).to_string());
+            let mut evaluation =
+                Evaluation::of_job(&job, Timestamp::now(), (Status::Passed, None), Vec::new());
+            evaluation.metrics.wall = Duration::from_millis(ms + nth * 7919 % 13);
+            evaluation.provenance.worker = ["w-1", "w-2"][nth as usize % 2].to_owned();
+            evaluation.provenance.accelerator = Some("kvm".to_owned());
+            let envelope = Envelope::new(MessageType::Result, job.id, Timestamp::now());
+            let (key, body) = (topology::job_key(job.id), wire::encode(&evaluation));
+            session.publish(topology::RESULTS, &key, &envelope, &body).await.expect("confirmed");
+            last = job.id.to_string();
+        }
+    });
+    machine.recorded(&last);
+}
+
+/// What was reported has no job to be run again: what comes anew confirms it, and later that it is well again.
+fn a_version_that_takes_longer_is_found(machine: &Machine) {
+    let subject = "tool=timed";
+    let is = |state: &str| {
+        let found = alerts(machine, &["--state", "any", "--subject", subject]);
+        of_subject(&found, subject).iter().any(|alert| alert["state"] == state)
+    };
+    timed(machine, "one", 40, 100);
+    timed(machine, "two", 24, 250);
+    wait_until("it is suspected", || is("confirming") || is("raised"));
+    wait_until("it is raised", || {
+        timed(machine, "two", 4, 250);
+        is("raised")
+    });
+    let found = alerts(machine, &["--subject", subject]);
+    let [alert] = of_subject(&found, subject)[..] else { panic!("{found:#}") };
+    assert_eq!(
+        (&alert["kind"], &alert["culprit"], &alert["cases"]),
+        (&json!("slower"), &json!("version=two"), &json!(["s/c"])),
+        "{alert:#}"
+    );
+    let id = alert["id"].as_str().expect("an id");
+    let shown = machine.evalfleet(&["alerts", "show", id, "--json"]).expect(0).json();
+    let amount = |level: &str| shown[level]["wall_ms"].as_f64().expect("it was measured");
+    assert!(amount("before") < 115.0 && amount("after") > 245.0, "{shown:#}");
+    wait_until("it closes itself", || {
+        timed(machine, "three", 4, 100);
+        is("closed")
+    });
+}
+
 /// However often a machine fails, no subject is suspected; as many failures of its own are suspicious.
 fn a_bad_machine_is_nobodys_fault(machine: &Machine) {
     let subject = "tool=steady";
@@ -135,9 +190,10 @@ fn a_bad_machine_is_nobodys_fault(machine: &Machine) {
     assert_eq!((&alert["state"], &alert["cases"]), (&json!("confirming"), &json!(["s/c"])), "{alert}");
     let id = alert["id"].as_str().expect("an id");
     let shown = machine.evalfleet(&["alerts", "show", id, "--json"]).expect(0).json();
+    let before = &shown["before"];
     assert_eq!(
-        shown["before"],
-        json!({ "passed": 35, "tries": 35, "wall_ms": null }),
+        (&before["passed"], &before["tries"]),
+        (&json!(35), &json!(35)),
         "our own faults count for nothing"
     );
     // Nobody was told, and there is nothing to judge.

@@ -26,6 +26,8 @@ pub(crate) const ALONE: &[(&str, fn())] = &[
 ];
 
 const BAD: &str = "steady-2";
+/// Everything but workers.
+const ALL: &str = "broker,gateway,recorder,api";
 const JOBS: usize = 60;
 /// The most results that a recorder has in its hands.
 const HELD: usize = 200;
@@ -39,8 +41,8 @@ struct Fleet {
     broken: PathBuf,
 }
 
-/// A machine without workers that heals, with these settings besides.
-fn healing_machine(settings: &[(&str, &str)]) -> Machine {
+/// A machine with these parts that heals, with these settings besides.
+pub(crate) fn healing_machine(settings: &[(&str, &str)], parts: &str) -> Machine {
     // Long enough that a worker is drained before what it broke is tried again.
     let machine = Machine::new()
         .with("EVALFLEET_BROKER__RETRY_TIERS", "3s")
@@ -49,14 +51,14 @@ fn healing_machine(settings: &[(&str, &str)]) -> Machine {
         // The templates' folder is that of all trials: what fails there is not about these.
         .with("EVALFLEET_INSIGHT__HEALING__RULES__BAD_TEMPLATE", "off");
     let machine = settings.iter().fold(machine, |machine, (name, value)| machine.with(name, value));
-    machine.evalfleet(&["up", "--detach", "--only", "broker,gateway,recorder,api"]).expect(0);
+    machine.evalfleet(&["up", "--detach", "--only", parts]).expect(0);
     machine
 }
 
 impl Fleet {
     /// Starts the workers: one of them breaks whatever it takes.
     fn up(settings: &[(&str, &str)]) -> Self {
-        Self::with(healing_machine(settings), |name| name == BAD, "")
+        Self::with(healing_machine(settings, ALL), |name| name == BAD, "")
     }
 
     /// Starts the workers, those that are bad break what `broken` names.
@@ -112,7 +114,7 @@ impl Fleet {
     }
 }
 
-fn healings(machine: &Machine, arguments: &[&str]) -> Value {
+pub(crate) fn healings(machine: &Machine, arguments: &[&str]) -> Value {
     machine.evalfleet(&[&["healing", "list", "--json"], arguments].concat()).expect(0).json()
 }
 
@@ -246,7 +248,7 @@ fn only_proposed() {
 }
 
 fn a_poison_tool() {
-    let machine = healing_machine(&[]);
+    let machine = healing_machine(&[], ALL);
     machine.evalfleet(&["image", "build", "base"]).expect(0);
     let fleet = Fleet::with(machine, |_| true, "word_count");
     let begun = Instant::now();
@@ -332,10 +334,11 @@ fn an_image_that_turned_bad() {
         std::fs::hard_link(&path, base.join(&old).join(path.file_name().expect("a name"))).expect("linked");
     }
     std::os::unix::fs::symlink(&old, base.join("current")).expect("linked");
-    let machine = healing_machine(&[
-        ("EVALFLEET_IMAGES__DIR", &images.path().display().to_string()),
+    let settings = [
+        ("EVALFLEET_IMAGES__DIR", &*images.path().display().to_string()),
         ("EVALFLEET_INSIGHT__ALERTS__WATCH", "false"),
-    ]);
+    ];
+    let machine = healing_machine(&settings, ALL);
     report(&machine, &old, 20, (Status::Passed, None));
     // Built anew, and bad.
     altered(images.path(), &old, &new);
@@ -366,7 +369,7 @@ fn an_image_that_turned_bad() {
 }
 
 fn a_dead_gateway_and_a_silent_recorder() {
-    let machine = healing_machine(&[]);
+    let machine = healing_machine(&[], ALL);
     let begun = Instant::now();
     let killed = machine.kill("gateway");
     machine.wait_for_successor("gateway", killed);

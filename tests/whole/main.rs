@@ -34,6 +34,7 @@ mod roles;
 mod s3;
 mod suite;
 mod tls;
+mod told;
 mod tools;
 
 use evalfleet_proto::status::Exit;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         s3::ALONE,
         alerts::ALONE,
         healing::ALONE,
+        told::ALONE,
     ];
     trials.extend(own.into_iter().flatten().map(alone));
     let groups = [history::ALL, line::ALL, repl::ALL, tools::ALL, library::ALL]

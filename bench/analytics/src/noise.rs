@@ -1,12 +1,23 @@
 //! Randomness that is the same for the same seed.
 
+use std::sync::OnceLock;
+
+/// What every stream begins with: the figures have one, and settings are chosen with others.
+static SEED: OnceLock<u64> = OnceLock::new();
+
+/// Sets the seed of the whole run, once; 0 where it is not set.
+pub(crate) fn begin(seed: u64) {
+    SEED.get_or_init(|| seed);
+}
+
 /// SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
 pub(crate) struct Noise(u64);
 
 impl Noise {
     /// One stream of its own for each run of each trial.
     pub(crate) fn of(trial: u64, run: u64) -> Self {
-        let mut noise = Self(trial.wrapping_mul(0xd134_2543_de82_ef95) ^ run);
+        let seed = SEED.get().copied().unwrap_or(0).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        let mut noise = Self(trial.wrapping_mul(0xd134_2543_de82_ef95) ^ run ^ seed);
         noise.next();
         Self(noise.next())
     }

@@ -48,6 +48,11 @@ impl Kind {
     pub(crate) const CHANGED: [Self; 6] =
         [Self::Step, Self::SeasonalStep, Self::OutlierStep, Self::FreshStep, Self::Drift, Self::Variance];
 
+    /// Whether its level steps.
+    pub(crate) fn is_step(self) -> bool {
+        matches!(self, Self::Step | Self::SeasonalStep | Self::OutlierStep | Self::FreshStep)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "none",

@@ -11,8 +11,8 @@ pub mod flaky;
 pub mod outlier;
 pub mod rate;
 pub mod recommend;
+pub mod robust;
 pub mod sequential;
 
-mod robust;
 #[cfg(test)]
 mod testing;

@@ -4,7 +4,7 @@
 pub(crate) const MAD_TO_DEVIATION: f64 = 1.482_602_218_505_602;
 
 /// The median, sorting the values in place; none without values. Values must not be NaN.
-pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
+pub fn median(values: &mut [f64]) -> Option<f64> {
     let count = values.len();
     if count == 0 {
         return None;

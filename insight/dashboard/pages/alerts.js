@@ -1,6 +1,6 @@
 import { Card, Empty, Facts, Options, Rate, Shown, Table, Time, evaluation, html, useData, useState } from "../parts.js";
 import { send } from "../api.js";
-import { brief, count, duration, short } from "../format.js";
+import { brief, bytes, count, duration, short } from "../format.js";
 import { amend, href, parameters } from "../router.js";
 import { useOperator } from "../replay.js";
 
@@ -42,12 +42,17 @@ const ENDED = ["closed", "dismissed"];
 
 const reruns = (alert) => [
   { title: "Run again as", cell: (row) => html`<code>${brief(row.id)}</code>`, class: "id" },
-  { title: "What", cell: (row) => html`<a href=${evaluation(row.of)}><code>${brief(row.of)}</code></a>${row.before ? " (from before)" : ""}` },
+  { title: "What", cell: (row) => html`<a href=${evaluation(row.of)}><code>${brief(row.of)}</code></a>${row.before ? " (from before)" : ""}${row.between ? html` (<code>${short(row.between)}</code>, in between)` : ""}` },
   { title: "Came out", cell: (row) => row.outcome ?? html`<span class="muted">${ENDED.includes(alert.state) ? "not waited for" : "on its way"}</span>` },
   { title: "By", cell: (row) => row.worker ?? "–" },
 ];
 
-const level = (one) => (one.wall_ms === null ? `${count(one.passed)} of ${count(one.tries)} passed` : `${duration(one.wall_ms)} on average`);
+const AMOUNTS = [["wall_ms", duration, "typically"], ["memory_bytes", bytes, "of memory, typically"], ["disk_bytes", bytes, "written, typically"], ["reset_ms", duration, "for a clean VM, typically"]];
+
+function level(one) {
+  const [name, text, what] = AMOUNTS.find(([name]) => typeof one[name] === "number") ?? [];
+  return name ? `${text(one[name])} ${what}` : `${count(one.passed)} of ${count(one.tries)} passed`;
+}
 
 /** Whether it was right: two buttons and a reason, for those who may. */
 function Judge({ id, judgement }) {

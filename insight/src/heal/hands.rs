@@ -136,8 +136,8 @@ impl Hands for OfFleet<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evalfleet_proto::healing::{Detector, Evidence, Mode, State};
-    use evalfleet_proto::ids::{HealingId, JobId};
+    use evalfleet_proto::healing::State;
+    use evalfleet_proto::ids::HealingId;
     use evalfleet_service::settings::Layers;
 
     fn settings(dir: &std::path::Path) -> Settings {
@@ -146,30 +146,11 @@ mod tests {
     }
 
     fn healing(remedy: Remedy, subject: &str) -> Healing {
-        let at = Timestamp::UNIX_EPOCH;
         Healing {
-            schema: 1,
-            id: HealingId::of("x", subject, at, "x"),
-            revision: 1,
-            detector: Detector::PoisonTool,
+            id: HealingId::of("x", subject, Timestamp::UNIX_EPOCH, "x"),
             subject: subject.to_owned(),
             remedy,
-            change: None,
-            state: State::Proposed,
-            mode: Mode::Act,
-            message: "its calls died".to_owned(),
-            evidence: vec![Evidence::new("died").in_evaluations([JobId::fresh()])],
-            since: at,
-            found: at,
-            applied: None,
-            by: None,
-            took: None,
-            well: None,
-            well_after: None,
-            ended: None,
-            undone_by: None,
-            held: None,
-            answered: None,
+            ..crate::testing::healing(State::Proposed)
         }
     }
 

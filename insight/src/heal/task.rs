@@ -14,18 +14,21 @@ use super::seen::{DEATHS_MAX, Death, Seen, Try, verdict};
 use super::senses::Senses;
 use crate::alone::alone;
 use crate::api::App;
-use crate::live::Notice;
+use crate::live;
 use crate::problem::Problem;
 use crate::projection::follow::Progress;
 use crate::projection::healings::Healing as Card;
 use crate::projection::{At, DeadLetter, Outcome, Row, Symbol, World};
+use crate::tell::channels::Channels;
+use crate::tell::notice::{Notice, is_news};
+use crate::tell::outbox::Outbox;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::evaluation::Evaluation;
-use evalfleet_proto::healing::Healing;
-use evalfleet_proto::ids::JobId;
+use evalfleet_proto::healing::{Healing, State};
+use evalfleet_proto::ids::{HealingId, JobId};
 use evalfleet_proto::status::Cause;
 use evalfleet_service::settings::{self, Settings};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
@@ -44,18 +47,32 @@ const GLANCE: Duration = Duration::from_millis(250);
 const DEEDS_MAX: usize = 4096;
 
 /// Heals until `stop`.
-pub async fn heal<H: Hands>(app: &App, settings: &Settings, hands: &H, stop: &CancellationToken) {
+pub async fn heal<H: Hands>(
+    app: &App,
+    settings: &Settings,
+    (hands, channels): (&H, &Channels),
+    stop: &CancellationToken,
+) {
     let healing = async {
-        let _alone = alone(&settings.state_dir().join("heal.lock"), "nothing is healed").await;
+        let place = settings.state_dir();
+        let _alone = alone(&place.join("heal.lock"), "nothing is healed").await;
+        // The log has every change anyway.
+        let names: Vec<&str> = channels.names().into_iter().filter(|name| *name != "log").collect();
+        let outbox = Outbox::opened(&place.join("healings"), &names).await;
         let senses = Senses::of(settings);
-        loop {
-            let ended =
-                async { Course::begin(app, &settings.insight.healing, &senses).await?.go_on(hands).await };
-            if let Err::<(), _>(problem) = ended.await {
-                tracing::debug!(problem = problem.detail, "healing begins anew");
+        let mut known = Known::new();
+        let healed = async {
+            loop {
+                let course =
+                    Course::begin(app, &settings.insight.healing, &senses, (&outbox, &names), &mut known);
+                let ended = async { course.await?.go_on(hands).await };
+                if let Err::<(), _>(problem) = ended.await {
+                    tracing::debug!(problem = problem.detail, "healing begins anew");
+                }
+                tokio::time::sleep(TICK).await;
             }
-            tokio::time::sleep(TICK).await;
-        }
+        };
+        tokio::join!(healed, channels.serve(&outbox));
     };
     tokio::select! {
         biased;
@@ -73,7 +90,13 @@ struct Course<'a> {
     deeds: VecDeque<Deed>,
     /// The newest transaction that was looked at.
     at: u64,
+    /// Where people are told, by these channels.
+    outbox: (&'a Outbox, &'a [&'a str]),
+    known: &'a mut Known,
 }
+
+/// How each open healing stood when it was last recorded, and whether something held it.
+type Known = BTreeMap<HealingId, (State, bool)>;
 
 /// What a row tells of tries: all of it, or that its document has to be asked.
 enum Told {
@@ -83,7 +106,13 @@ enum Told {
 
 impl<'a> Course<'a> {
     /// Takes up open healings, and the tries of the window.
-    async fn begin(app: &'a App, settings: &settings::Healing, senses: &'a Senses) -> Result<Self, Problem> {
+    async fn begin(
+        app: &'a App,
+        settings: &settings::Healing,
+        senses: &'a Senses,
+        outbox: (&'a Outbox, &'a [&'a str]),
+        known: &'a mut Known,
+    ) -> Result<Self, Problem> {
         app.ready().await?;
         let now = Timestamp::now();
         let (cards, rows, deaths, at) = {
@@ -106,24 +135,39 @@ impl<'a> Course<'a> {
         let healer = Healer::new(settings);
         // What was before we came is not known: as if all had been well until now.
         let seen = Seen { active: Some(now), recorded: Some(now), ..Seen::default() };
-        let mut course = Self { app, senses, healer, seen, deeds: VecDeque::new(), at };
-        for card in &cards {
-            course.take_up(card, now).await?;
+        // What was not told is recorded, if it is not, and told: it is in the outbox already.
+        let unrecorded = healings(outbox.0.unrecorded());
+        let deeds = unrecorded.into_iter().map(|healing| Deed::Record(Box::new(healing))).collect();
+        let mut waiting: BTreeMap<HealingId, Healing> = BTreeMap::new();
+        for healing in healings(outbox.0.notices()) {
+            if waiting.get(&healing.id).is_none_or(|known| known.revision <= healing.revision) {
+                waiting.insert(healing.id, healing);
+            }
         }
+        let mut course = Self { app, senses, healer, seen, deeds, at, outbox, known };
+        for card in &cards {
+            // What waits to be told may be newer than what is recorded.
+            let told = card.id.parse().ok().and_then(|id| waiting.remove(&id));
+            course.take_up(card, told, now).await?;
+        }
+        waiting.into_values().for_each(|healing| course.stand(healing, now));
         course.learn(rows, deaths).await?;
         course.decide(&cards, now);
         tracing::debug!(healings = cards.len(), at, "healing");
         Ok(course)
     }
 
-    async fn take_up(&mut self, card: &Card, now: Timestamp) -> Result<(), Problem> {
+    async fn take_up(&mut self, card: &Card, told: Option<Healing>, now: Timestamp) -> Result<(), Problem> {
         if !card.state.is_open() {
             let applied = card.applied.zip(card.by.as_deref());
             self.healer.remember((card.detector, &card.subject), card.ended.unwrap_or(now), applied);
             return Ok(());
         }
         match document(self.app, card).await {
-            Ok(healing) => self.deeds.extend(self.healer.restore(healing, now)),
+            Ok(healing) => {
+                let newer = told.filter(|told| told.revision > healing.revision);
+                self.stand(newer.unwrap_or(healing), now);
+            }
             Err(problem) if problem.is_passing() => return Err(problem),
             Err(problem) => {
                 tracing::warn!(
@@ -134,6 +178,18 @@ impl<'a> Course<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes one up as it stands.
+    fn stand(&mut self, healing: Healing, now: Timestamp) {
+        if healing.is_open() {
+            self.known.insert(healing.id, (healing.state, healing.held.is_some()));
+            self.deeds.extend(self.healer.restore(healing, now));
+        } else {
+            let applied = healing.applied.zip(healing.by.as_deref());
+            let key = (healing.detector, &*healing.subject);
+            self.healer.remember(key, healing.ended.unwrap_or(now), applied);
+        }
     }
 
     /// Heals as long as the log goes on.
@@ -168,7 +224,7 @@ impl<'a> Course<'a> {
     async fn wait(
         &mut self,
         progress: &mut watch::Receiver<Progress>,
-        notices: &mut Receiver<Arc<Notice>>,
+        notices: &mut Receiver<Arc<live::Notice>>,
         tick: &mut Interval,
     ) -> Result<(), Problem> {
         let (pause, mut stirred) = (Instant::now() + GLANCE, false);
@@ -193,8 +249,8 @@ impl<'a> Course<'a> {
     }
 
     /// Learns of a fault that a worker tells of; tells whether it was one.
-    fn hear(&mut self, notice: &Notice) -> bool {
-        let Notice::Job(news) = notice else { return false };
+    fn hear(&mut self, notice: &live::Notice) -> bool {
+        let live::Notice::Job(news) = notice else { return false };
         self.seen.active = Some(Timestamp::now());
         let (Some(worker), Some(number), Some(error), Ok(job)) =
             (&news.worker, news.attempt, &news.error, news.job.parse())
@@ -255,11 +311,10 @@ impl<'a> Course<'a> {
         while let Some(deed) = self.deeds.front().filter(|_| left > 0) {
             left -= 1;
             if let Deed::Record(healing) = deed {
-                if let Err(problem) = self.app.desk.tell_of_healing(healing).await {
-                    tracing::warn!(healing = %healing.id, problem = problem.detail, "the recorder is told later");
+                let healing = healing.clone();
+                if !self.record(&healing).await {
                     return;
                 }
-                log(healing);
                 self.deeds.pop_front();
                 continue;
             }
@@ -272,6 +327,29 @@ impl<'a> Course<'a> {
             told.into_iter().rev().for_each(|deed| self.deeds.push_front(deed));
             self.deeds.extend(again);
         }
+    }
+
+    /// Tells the recorder, and people of what is news; false when that has to wait.
+    async fn record(&mut self, healing: &Healing) -> bool {
+        let (outbox, names) = self.outbox;
+        let notice = Notice::Healing(Box::new(healing.clone()));
+        if is_news(healing, self.known.get(&healing.id).copied()) {
+            // Before anyone hears of it, so that it is told whatever happens from here on.
+            outbox.put(&notice, names);
+        }
+        if let Err(problem) = self.app.desk.tell_of_healing(healing).await {
+            tracing::warn!(healing = %healing.id, problem = problem.detail, "the recorder is told later");
+            return false;
+        }
+        log(healing);
+        // One that an earlier process put there is no news any more, and is told all the same.
+        outbox.release(&notice);
+        if healing.is_open() {
+            self.known.insert(healing.id, (healing.state, healing.held.is_some()));
+        } else {
+            self.known.remove(&healing.id);
+        }
+        true
     }
 
     async fn act<H: Hands>(&mut self, hands: &H, deed: &Deed) -> Vec<Deed> {
@@ -290,6 +368,14 @@ impl<'a> Course<'a> {
             }
         }
     }
+}
+
+fn healings(notices: Vec<Notice>) -> Vec<Healing> {
+    let healing = |notice| match notice {
+        Notice::Healing(healing) => Some(*healing),
+        Notice::Alert(_) => None,
+    };
+    notices.into_iter().filter_map(healing).collect()
 }
 
 /// What happens is in the log, too: a person may have to look.

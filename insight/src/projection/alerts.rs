@@ -15,7 +15,7 @@ pub type Alerts = Cards<Card>;
 pub struct Card {
     /// Its name.
     pub id: String,
-    /// `failing` or `slower`.
+    /// `failing`, `slower`, `memory`, `disk` or `reset`.
     #[schema(value_type = String)]
     pub kind: Kind,
     /// `info`, `warning` or `critical`.
@@ -42,7 +42,7 @@ pub struct Card {
     /// When it was closed or dismissed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub closed: Option<Timestamp>,
-    /// Why it was dismissed: `fine`, `out_of_time`.
+    /// Why it was dismissed: `fine`, `out_of_time`, `machines`.
     pub dismissed: Option<String>,
     /// What changed when it began, `attribute=value`.
     pub culprit: Option<String>,

@@ -1,9 +1,12 @@
-//! Durations, one series at a time: by the change points of `evalfleet_analytics`. Pure.
+//! Durations, memory, what was written, resets: one series of one [`Measure`] at a time, by the change points of
+//! `evalfleet_analytics`. Pure.
 //!
-//! Only what passed counts, and what ran on one accelerator: two never share a series.
+//! What ran on two accelerators never shares a series.
 
+use super::measure::Measure;
 use super::sighting::Sighting;
 use evalfleet_analytics::changepoint::{Settings, changes};
+use evalfleet_analytics::robust::median;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -11,42 +14,54 @@ use std::sync::Arc;
 const POINTS_MAX: usize = 160;
 /// Points that a series wants at least before it is looked at.
 const POINTS_MIN: usize = 24;
+/// Points that say what is usual.
+const USUAL_MIN: usize = 8;
 /// It is looked at after so many new ones.
 const EVERY: usize = 8;
+/// Of a change that is as young as any can be, where it began is not known to the point: some after it may be from before.
+const YOUNG: usize = 8;
 /// A change that began longer ago, in points, is no news.
 const NEWS: usize = 40;
-/// What is less slower than this, as a share and in milliseconds, interests nobody.
-const SLOWER_MIN: f64 = 0.3;
-const SLOWER_MIN_MS: f64 = 20.0;
 /// Twice a log-likelihood ratio beyond the penalty: 10 is much.
 const EVIDENCE_MIN: f64 = 10.0;
 
-/// Something that takes longer, perhaps.
+/// Something that there is more of, perhaps.
 #[derive(Debug, Clone)]
-pub(super) struct Slowdown {
-    /// The mean before, in milliseconds.
-    pub(super) before_ms: f64,
-    /// The mean since.
-    pub(super) after_ms: f64,
+pub(super) struct Rise {
+    /// The median before, in the measure's unit.
+    pub(super) before: f64,
+    /// The median since.
+    pub(super) after: f64,
     /// What was seen since, the oldest first.
     pub(super) rows: Vec<Arc<Sighting>>,
     /// What was seen before, the oldest first.
     pub(super) earlier: Vec<Arc<Sighting>>,
 }
 
-/// One series of durations.
-#[derive(Debug, Default)]
-pub(super) struct Times {
+/// One series.
+#[derive(Debug)]
+pub(super) struct Amounts {
+    measure: Measure,
     points: VecDeque<Arc<Sighting>>,
     fresh: usize,
     /// When it was last added to, in sightings of all series.
     pub(super) touched: u64,
 }
 
-impl Times {
-    /// Takes a point in without a look at it.
-    pub(super) fn learn(&mut self, one: &Arc<Sighting>) {
-        if one.outcome != Some(true) || one.wall.is_zero() {
+impl Amounts {
+    /// One without any point.
+    pub(super) fn new(measure: Measure) -> Self {
+        Self { measure, points: VecDeque::new(), fresh: 0, touched: 0 }
+    }
+
+    /// The median of what it has, where that is enough to go by.
+    pub(super) fn usual(&self) -> Option<f64> {
+        let mut values: Vec<f64> = self.points.iter().filter_map(|one| self.measure.of(one)).collect();
+        if values.len() < USUAL_MIN { None } else { median(&mut values) }
+    }
+
+    fn add(&mut self, one: &Arc<Sighting>) {
+        if self.measure.of(one).is_none() {
             return;
         }
         self.points.push_back(one.clone());
@@ -56,28 +71,31 @@ impl Times {
         }
     }
 
-    /// Takes a point in, and looks whether it became slower.
-    pub(super) fn push(&mut self, one: &Arc<Sighting>) -> Option<Slowdown> {
-        self.learn(one);
+    /// Takes a point in, and looks whether there is more of it.
+    pub(super) fn push(&mut self, one: &Arc<Sighting>) -> Option<Rise> {
+        self.add(one);
         if self.points.len() < POINTS_MIN || self.fresh < EVERY {
             return None;
         }
         self.fresh = 0;
-        let wall = |one: &Arc<Sighting>| one.wall.as_secs_f64() * 1000.0;
-        let values: Vec<f64> = self.points.iter().map(wall).collect();
+        let values: Vec<f64> = self.points.iter().filter_map(|one| self.measure.of(one)).collect();
         // Fewer points than are ever too many.
         let found = changes(&values, &Settings::default()).ok()?;
         let change = found.changes.last()?;
-        let more = change.mean_after - change.mean_before;
-        let matters = more > change.mean_before * SLOWER_MIN && more > SLOWER_MIN_MS;
-        let news = values.len() - change.at <= NEWS;
+        // The typical one: a machine that is busy draws the mean up, and not the median.
+        let (_, earlier) = found.changes.split_last()?;
+        let begin = earlier.last().map_or(0, |earlier| earlier.at);
+        let typical = |span: &[f64]| median(&mut span.to_vec());
+        let (before, after) = (typical(&values[begin..change.at])?, typical(&values[change.at..])?);
+        let matters = self.measure.matters(before, after);
+        let news = (YOUNG + 1..=NEWS).contains(&(values.len() - change.at));
         if !matters || !news || change.evidence < EVIDENCE_MIN {
             return None;
         }
         let earlier: Vec<_> = self.points.drain(..change.at).collect();
         // From here on it is measured by itself: the same change is told once.
         let rows = self.points.iter().cloned().collect();
-        Some(Slowdown { before_ms: change.mean_before, after_ms: change.mean_after, rows, earlier })
+        Some(Rise { before, after, rows, earlier })
     }
 }
 
@@ -87,7 +105,7 @@ mod tests {
     use crate::watch::testing::one;
     use std::time::Duration;
 
-    fn slow(series: &mut Times, count: u32, ms: u64) -> Vec<Slowdown> {
+    fn slow(series: &mut Amounts, count: u32, ms: u64) -> Vec<Rise> {
         let sighting = |nth| {
             let wall = Duration::from_millis(ms + u64::from(nth % 7));
             Arc::new(Sighting { wall, outcome: Some(true), ..one(nth) })
@@ -97,21 +115,32 @@ mod tests {
 
     #[test]
     fn what_takes_longer_is_told_once_and_what_wavers_is_not() {
-        let mut series = Times::default();
+        let mut series = Amounts::new(Measure::Time);
         assert!(slow(&mut series, 60, 100).is_empty());
         let found = slow(&mut series, 60, 180);
         assert_eq!(found.len(), 1);
-        assert!((found[0].after_ms / found[0].before_ms - 1.8).abs() < 0.15, "{:?}", found[0]);
+        assert!((found[0].after / found[0].before - 1.8).abs() < 0.15, "{:?}", found[0]);
         assert!(!found[0].rows.is_empty() && !found[0].earlier.is_empty());
         assert!(slow(&mut series, 60, 180).is_empty());
-        let mut faster = Times::default();
+        let mut faster = Amounts::new(Measure::Time);
         slow(&mut faster, 60, 180);
         assert!(slow(&mut faster, 60, 100).is_empty(), "faster is no alarm");
     }
 
     #[test]
+    fn one_machine_of_four_that_is_busy_makes_nothing_slower() {
+        let mut series = Amounts::new(Measure::Time);
+        assert!(slow(&mut series, 60, 100).is_empty());
+        for nth in 0..80 {
+            let wall = Duration::from_millis(if nth % 4 == 0 { 400 } else { 100 } + u64::from(nth % 7));
+            let one = Sighting { wall, outcome: Some(true), ..one(nth) };
+            assert!(series.push(&Arc::new(one)).is_none());
+        }
+    }
+
+    #[test]
     fn failures_and_what_was_not_measured_are_no_points() {
-        let mut series = Times::default();
+        let mut series = Amounts::new(Measure::Time);
         for nth in 0..500 {
             let failed = Sighting { outcome: Some(false), wall: Duration::from_secs(9), ..one(nth) };
             let unknown = Sighting { outcome: Some(true), wall: Duration::ZERO, ..one(nth) };

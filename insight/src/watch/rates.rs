@@ -5,21 +5,25 @@
 //! and no more.
 
 use super::sighting::Sighting;
-use evalfleet_analytics::rate::Tally;
+use evalfleet_analytics::rate::{Confidence, Tally};
 use evalfleet_analytics::sequential::{Cusum, Rates};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Outcomes that a base rate wants at least.
-const BASE_MIN: u64 = 8;
+pub(super) const BASE_MIN: u64 = 8;
 /// Beyond so many, older ones count half.
 const BASE_MAX: u64 = 400;
 /// A rate is believed to be no better: of a hundred passes nobody knows that the next one passes.
 const GOOD_MAX: f64 = 0.98;
+/// How sure the rate is that confirmation holds outcomes against: 0.9 leaves one in twenty below it.
+const SURE: f64 = 0.9;
 /// What passes less often is not watched for failing more.
 const GOOD_MIN: f64 = 0.3;
 /// The drop that is looked for.
-const DROP: f64 = 0.15;
+pub(super) const DROP: f64 = 0.15;
+/// Nearly all fail: a rate so many times lower.
+pub(super) const BROKEN: f64 = 8.0;
 /// What the sum must reach; `Cusum::new` says what that means.
 const THRESHOLD: f64 = 4.5;
 /// Evaluations that a suspicion keeps, the newest.
@@ -32,19 +36,30 @@ pub(super) fn good(base: Tally) -> f64 {
     ((base.passed as f64 + 0.5) / (base.tries as f64 + 1.0)).min(GOOD_MAX)
 }
 
+/// The least that a base may stand for: the lower end of Wilson's interval. What is held against it wants to be worse than
+/// what is sure, not than what is likely: a flaky subject that passed nine times of nine has no rate of 0.95.
+pub(super) fn surely(base: Tally) -> f64 {
+    let confidence = Confidence::new(SURE).unwrap_or_default();
+    base.wilson(confidence).low.min(good(base))
+}
+
 /// The rates that are told apart; none where there is too little to go by, or little passes anyway.
-fn watched(base: Tally) -> Option<Rates> {
+///
+/// Two sums run: one for a [`DROP`], one for nearly everything failing, which in a flaky series the first would take long to
+/// see.
+fn watched(base: Tally) -> Option<[Cusum; 2]> {
     let good = good(base);
     if base.tries < BASE_MIN || good < GOOD_MIN {
         return None;
     }
-    Rates::new(good, (good - DROP).max(good / 2.0))
+    let sum = |bad| Some(Cusum::new(Rates::new(good, bad)?, THRESHOLD));
+    Some([sum((good - DROP).max(good / 2.0))?, sum(good / BROKEN)?])
 }
 
 /// The rates that confirmation tells apart, out of what was before and what was seen since: half as good at the worst,
 /// [`DROP`] less at the best.
 pub(super) fn told_apart(before: Tally, after: Tally) -> Option<Rates> {
-    let good = good(before);
+    let good = surely(before);
     let seen = (after.passed as f64 + 0.5) / (after.tries as f64 + 1.0);
     Rates::new(good, seen.min(good - DROP).max(good / 2.0))
 }
@@ -70,15 +85,19 @@ pub(super) struct Fall {
 #[derive(Debug, Default)]
 pub(super) struct Series {
     base: Tally,
-    cusum: Option<Cusum>,
+    cusums: Option<[Cusum; 2]>,
     /// Since the sum was last at rest.
     pending: Tally,
     excursion: VecDeque<Arc<Sighting>>,
     passed: VecDeque<Arc<Sighting>>,
     /// What was suspicious, and is not settled yet.
     suspicious: Tally,
+    /// What was seen while it was known to fail.
+    meanwhile: Tally,
     /// When it was last added to, in sightings of all series.
     pub(super) touched: u64,
+    /// Whether it is known to fail now: what passes meanwhile says nothing of how often it should.
+    pub(super) frozen: bool,
 }
 
 impl Series {
@@ -95,19 +114,22 @@ impl Series {
         if self.excursion.len() > EXCURSION_MAX {
             self.excursion.pop_front();
         }
-        if self.cusum.is_none() {
-            self.cusum = watched(self.base).map(|rates| Cusum::new(rates, THRESHOLD));
+        if self.cusums.is_none() {
+            self.cusums = watched(self.base);
         }
-        let Some(cusum) = &mut self.cusum else {
+        let Some(cusums) = &mut self.cusums else {
             self.rest();
             return None;
         };
-        if cusum.push(passed).is_some() {
+        let [drop, broken] = cusums.each_mut().map(|cusum| cusum.push(passed).is_some());
+        let is_at_rest = cusums.iter().all(|cusum| cusum.sum() <= 0.0);
+        if drop || broken {
+            self.cusums = None;
             self.suspicious = sum(self.suspicious, std::mem::take(&mut self.pending));
             let rows = std::mem::take(&mut self.excursion).into();
             return Some(Fall { before: self.base, rows });
         }
-        if cusum.sum() <= 0.0 {
+        if is_at_rest {
             self.rest();
         }
         None
@@ -115,10 +137,13 @@ impl Series {
 
     /// Nothing is suspicious: what was seen is how it is.
     fn rest(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
+        let (pending, rows) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.excursion));
+        if self.frozen {
+            self.meanwhile = sum(self.meanwhile, pending);
+            return;
+        }
         self.belongs(pending);
-        let passed = self.excursion.drain(..).filter(|one| one.outcome == Some(true));
-        self.passed.extend(passed);
+        self.passed.extend(rows.into_iter().filter(|one| one.outcome == Some(true)));
         while self.passed.len() > PASSED_MAX {
             self.passed.pop_front();
         }
@@ -130,15 +155,15 @@ impl Series {
         while self.base.tries > BASE_MAX {
             self.base = Tally { passed: self.base.passed / 2, tries: self.base.tries.div_ceil(2) };
         }
-        self.cusum = None;
+        self.cusums = None;
     }
 
-    /// The suspicion is settled. Where it came to nothing, what raised it belongs to the base: it is how the series is,
-    /// and the same must not raise it again and again.
-    pub(super) fn settle(&mut self, came_to_nothing: bool) {
-        let suspicious = std::mem::take(&mut self.suspicious);
-        if came_to_nothing {
-            self.belongs(suspicious);
+    /// The suspicion is settled. Where it came to nothing, or passed without anything having changed, what raised it belongs
+    /// to the base: it is how the series is, and the same must not raise it again and again.
+    pub(super) fn settle(&mut self, belongs: bool) {
+        let seen = sum(std::mem::take(&mut self.suspicious), std::mem::take(&mut self.meanwhile));
+        if belongs {
+            self.belongs(seen);
         }
     }
 }

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The label of jobs that were run again for an alert.
 pub const LABEL: &str = "alert";
 
+/// Beyond this share of what making a clean VM took, its job waited for it.
+const WAITED: u64 = 10;
+
 /// One evaluation of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
@@ -35,6 +38,13 @@ pub struct Sighting {
     pub accelerator: Option<Arc<str>>,
     /// The subject's own time on the clock; nothing where it was not measured.
     pub wall: Duration,
+    /// The most memory beyond the template, in bytes; 0 where it was not measured.
+    pub memory: u64,
+    /// Written to the disks, in bytes; 0 where it was not measured.
+    pub disk: u64,
+    /// Making its clean VM; nothing where it was not measured, or where the job waited for it: such a VM is not warmed, and
+    /// is not held against one that is.
+    pub reset: Duration,
     /// Its worker's time.
     pub spent: Duration,
     /// Whether it was run again for an alert: it says nothing of how often the subject fails by itself.
@@ -75,6 +85,7 @@ impl Sighting {
             Some(Outcome::Not(_)) | None => None,
         };
         let measures = &row.measures;
+        let stood_ready = measures.claim <= measures.reset / WAITED;
         Some(Self {
             id: row.id.parse().ok()?,
             subject: subject.into(),
@@ -87,6 +98,9 @@ impl Sighting {
             worker: shared(row.worker),
             accelerator: shared(row.accelerator),
             wall: Duration::from_micros(measures.wall),
+            memory: measures.memory,
+            disk: measures.disk_written,
+            reset: Duration::from_micros(if stood_ready { measures.reset } else { 0 }),
             spent: Duration::from_micros(measures.claim + measures.run + measures.effects + measures.report),
             rerun: again.is_some(),
         })

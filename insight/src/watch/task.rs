@@ -8,9 +8,7 @@
 //! not told yet is in the [`Outbox`].
 
 use super::alarm::{Bounds, Deed};
-use super::channels::Channels;
 use super::mark::Mark;
-use super::outbox::Outbox;
 use super::rerun::Rerun;
 use super::sighting::Sighting;
 use super::watcher::Watcher;
@@ -18,6 +16,9 @@ use crate::alone::alone;
 use crate::api::App;
 use crate::problem::Problem;
 use crate::projection::alerts::Card;
+use crate::tell::channels::Channels;
+use crate::tell::notice::Notice;
+use crate::tell::outbox::Outbox;
 use evalfleet_analytics::alarm::Settings as Life;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::alert::{Alert, State};
@@ -50,7 +51,7 @@ pub async fn watch<R: Rerun>(
     let bounds = Bounds { reruns_max: settings.reruns_max, life };
     let watching = async {
         let _alone = alone(&place.join("watch.lock"), "alerts are not watched for").await;
-        let outbox = outbox(&place.join("alerts"), channels).await;
+        let outbox = Outbox::opened(&place.join("alerts"), &channels.names()).await;
         let watched = async {
             let mut mark = Mark::of(place);
             loop {
@@ -70,16 +71,6 @@ pub async fn watch<R: Rerun>(
         biased;
         () = stop.cancelled() => {}
         () = watching => {}
-    }
-}
-
-async fn outbox(dir: &Path, channels: &Channels) -> Outbox {
-    loop {
-        match Outbox::open(dir, &channels.names()) {
-            Ok(outbox) => return outbox,
-            Err(error) => tracing::warn!(%error, path = %dir.display(), "alerts are not watched for"),
-        }
-        tokio::time::sleep(TICK).await;
     }
 }
 
@@ -123,15 +114,16 @@ impl<'a> Course<'a> {
             (world.alerts(at), past, fresh, seen)
         };
         let mut watcher = Watcher::new(bounds);
-        let waiting = outbox.alerts();
+        let waiting = alerts(outbox.notices());
         let ended = cards.iter().filter(|card| matches!(card.state, State::Closed | State::Dismissed));
         watcher.remember(ended.filter_map(|card| card.id.parse().ok()));
         watcher.remember(waiting.iter().filter(|alert| alert.state == State::Closed).map(|alert| alert.id));
         for alert in standing(app, &cards, &waiting).await? {
             watcher.restore(alert);
         }
-        // What was not told is recorded, if it is not, and told.
-        let deeds = waiting.into_iter().map(|alert| Deed::Tell(Box::new(alert))).collect();
+        // What was not told is recorded, if it is not, and told: it is in the outbox already.
+        let deeds =
+            alerts(outbox.unrecorded()).into_iter().map(|alert| Deed::Record(Box::new(alert))).collect();
         let mut course = Self { app, outbox, channels, mark, watcher, deeds, seen };
         let now = Timestamp::now();
         for (nth, one) in past.iter().enumerate() {
@@ -202,14 +194,17 @@ impl<'a> Course<'a> {
                     if !self.is_recorded(alert).await {
                         return;
                     }
+                    // One of an earlier process may wait for this.
+                    self.outbox.release(&Notice::Alert(alert.clone()));
                 }
                 Deed::Tell(alert) => {
                     // Before anyone hears of it, so that it is told whatever happens from here on.
-                    self.outbox.put(alert, &self.channels.names());
+                    let notice = Notice::Alert(alert.clone());
+                    self.outbox.put(&notice, &self.channels.names());
                     if !self.is_recorded(alert).await {
                         return;
                     }
-                    self.outbox.release(alert);
+                    self.outbox.release(&notice);
                 }
                 Deed::Rerun { alert, of, id } => {
                     let (alert, of, id) = (*alert, *of, *id);
@@ -240,6 +235,14 @@ impl<'a> Course<'a> {
         }
         told.is_ok()
     }
+}
+
+fn alerts(notices: Vec<Notice>) -> Vec<Alert> {
+    let alert = |notice| match notice {
+        Notice::Alert(alert) => Some(*alert),
+        Notice::Healing(_) => None,
+    };
+    notices.into_iter().filter_map(alert).collect()
 }
 
 async fn give_way(nth: usize) {

@@ -21,13 +21,16 @@ pub(super) fn one(nth: u32) -> Sighting {
         worker: Some("w1".into()),
         accelerator: None,
         wall: Duration::from_millis(50),
+        memory: 0,
+        disk: 0,
+        reset: Duration::ZERO,
         spent: Duration::from_millis(80),
         rerun: false,
     }
 }
 
 /// The `nth` alert of one tool, raised a second after the one before.
-pub(super) fn alert(nth: u32, revision: u32) -> Alert {
+pub(crate) fn alert(nth: u32, revision: u32) -> Alert {
     let first = one(nth);
     Alert {
         schema: SCHEMA_VERSION,
@@ -45,8 +48,8 @@ pub(super) fn alert(nth: u32, revision: u32) -> Alert {
         confirmed_by: Some(Means::Reruns),
         closed: None,
         dismissed: None,
-        before: Level { passed: 24, tries: 24, wall_ms: None },
-        after: Level { passed: 0, tries: 3, wall_ms: None },
+        before: Level { passed: 24, tries: 24, ..Level::default() },
+        after: Level { passed: 0, tries: 3, ..Level::default() },
         accelerator: None,
         evaluations: vec![first.id],
         suspect: None,

@@ -6,7 +6,10 @@
 
 use super::alarm::{Alarm, Bounds, Deed};
 use super::detect::{Detector, Suspicion};
+use super::measure::Measure;
+use super::pace::Pace;
 use super::sighting::Sighting;
+use super::workers::Workers;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::alert::{Alert, Kind};
 use evalfleet_proto::ids::{AlertId, JobId};
@@ -18,10 +21,9 @@ use std::time::Duration;
 const ALARMS_MAX: usize = 500;
 /// The most jobs that are run again at one moment, for all alarms together.
 const UNDER_WAY_MAX: usize = 16;
-/// The most workers that are remembered.
-const WORKERS_MAX: usize = 1000;
-/// A worker that finished nothing for so long is not there, as far as one can tell.
-const THERE: Duration = Duration::from_secs(3600);
+
+/// A machine that is so many times faster or slower than it usually is says nothing of resets.
+const UNUSUAL: f64 = 1.15;
 
 type AlarmKey = (Kind, Arc<str>);
 
@@ -30,8 +32,8 @@ type AlarmKey = (Kind, Arc<str>);
 pub struct Watcher {
     detector: Detector,
     alarms: BTreeMap<AlarmKey, Alarm>,
-    /// When each worker last finished something.
-    workers: BTreeMap<Arc<str>, Timestamp>,
+    workers: Workers,
+    pace: Pace,
     /// Alerts of the history that have ended: what led to them leads to no other.
     ended: BTreeSet<AlertId>,
     under_way: BTreeMap<JobId, AlarmKey>,
@@ -45,7 +47,8 @@ impl Watcher {
         Self {
             detector: Detector::default(),
             alarms: BTreeMap::new(),
-            workers: BTreeMap::new(),
+            workers: Workers::default(),
+            pace: Pace::default(),
             ended: BTreeSet::new(),
             under_way: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -71,12 +74,13 @@ impl Watcher {
     /// An evaluation of the past: it is learned from, and raises nothing. What was run again for an alarm that is still
     /// open is heeded.
     pub fn learn(&mut self, one: &Arc<Sighting>, now: Timestamp) -> Vec<Deed> {
-        self.note(one);
+        let one = &self.heeded(one);
         if one.rerun {
             return self.reran(one, now);
         }
         let is_known = self.alarms.contains_key(&(Kind::Failing, one.subject.clone()));
-        self.detector.learn(one, is_known);
+        let is_raised = self.is_raised(one);
+        self.detector.learn(one, is_known, is_raised);
         Vec::new()
     }
 
@@ -88,21 +92,22 @@ impl Watcher {
 
     /// An evaluation that was just recorded.
     pub fn see(&mut self, one: &Arc<Sighting>, now: Timestamp) -> Vec<Deed> {
-        self.note(one);
+        let one = &self.heeded(one);
         if one.rerun {
             return self.reran(one, now);
         }
         let mut deeds = Vec::new();
-        for kind in [Kind::Failing, Kind::Slower] {
-            if let Some(alarm) = self.alarms.get_mut(&(kind, one.subject.clone())) {
+        for (kind, subject) in about(one) {
+            if let Some(alarm) = self.alarms.get_mut(&(kind, subject.clone())) {
                 let open = alarm.ended().is_none();
                 deeds.extend(alarm.see(one, now));
                 if open {
-                    self.settle(kind, &one.subject);
+                    self.settle(kind, &subject);
                 }
             }
         }
-        for suspicion in self.detector.see(one) {
+        let is_raised = self.is_raised(one);
+        for suspicion in self.detector.see(one, is_raised) {
             deeds.extend(self.suspect(suspicion, now));
         }
         self.paced(deeds)
@@ -180,48 +185,85 @@ impl Watcher {
 
     /// Where an alarm has ended, so has its suspicion.
     fn settle(&mut self, kind: Kind, subject: &Arc<str>) {
-        let ended = self.alarms.get(&(kind, subject.clone())).and_then(Alarm::ended);
-        if let (Kind::Failing, Some(came_to_nothing)) = (kind, ended) {
-            self.detector.settle(subject, came_to_nothing);
+        let belongs = self.alarms.get(&(kind, subject.clone())).and_then(Alarm::belongs);
+        if let (Kind::Failing, Some(belongs)) = (kind, belongs) {
+            self.detector.settle(subject, belongs);
         }
     }
 
     fn suspect(&mut self, of: Suspicion, now: Timestamp) -> Vec<Deed> {
+        let mut deeds = Vec::new();
         let key = (of.kind, of.subject.clone());
         if let Some(alarm) = self.alarms.get_mut(&key) {
-            if !alarm.is_over(now) {
+            let yields = alarm.yields_to(&of);
+            if !alarm.is_over(now) && !yields {
                 return alarm.again(&of, now);
+            }
+            if yields {
+                deeds.extend(alarm.give_way(now));
             }
             self.alarms.remove(&key);
         }
         let known = of.bad.first().map(|first| AlertId::of(first.id, of.kind.as_str(), &of.subject));
-        if self.alarms.len() >= ALARMS_MAX || known.is_some_and(|id| self.ended.contains(&id)) {
-            return Vec::new();
-        }
+        let is_known = known.is_some_and(|id| self.ended.contains(&id));
         let suspect = self.suspect_worker(&of);
-        let Some((alarm, deeds)) = Alarm::new(of, suspect, self.bounds, now) else { return Vec::new() };
+        let (kind, subject) = key.clone();
+        let fits = self.alarms.len() < ALARMS_MAX && !is_known;
+        let Some((alarm, begun)) = fits.then(|| Alarm::new(of, suspect, self.bounds, now)).flatten() else {
+            // Nobody looks into it: it is how it is.
+            if kind == Kind::Failing {
+                self.detector.settle(&subject, true);
+            }
+            return deeds;
+        };
         self.alarms.insert(key, alarm);
+        deeds.extend(begun);
         deeds
     }
 
-    /// The worker that all bad ones came from, if others are there.
+    /// The worker that all bad ones came from, if others are there and it is not about that worker anyway.
     fn suspect_worker(&self, of: &Suspicion) -> Option<Arc<str>> {
+        if of.subject.starts_with("worker=") {
+            return None;
+        }
         let last = of.bad.last()?;
         let worker = last.worker.as_ref()?;
         let alone = of.bad.iter().all(|one| one.worker.as_ref() == Some(worker));
-        let since = last.at.checked_sub(THERE).ok()?;
-        let others = self.workers.iter().any(|(other, at)| other != worker && *at >= since);
-        (alone && others).then(|| worker.clone())
+        (alone && self.workers.has_others(worker, last.at)).then(|| worker.clone())
     }
 
-    fn note(&mut self, one: &Sighting) {
-        let Some(worker) = &one.worker else { return };
-        self.workers.insert(worker.clone(), one.at);
-        if self.workers.len() > WORKERS_MAX {
-            let oldest = self.workers.iter().min_by_key(|(_, at)| **at).map(|(worker, _)| worker.clone());
-            oldest.map(|worker| self.workers.remove(&worker));
-        }
+    /// Whether people were told that this fails, and it goes on.
+    fn is_raised(&self, one: &Sighting) -> bool {
+        let alarm = self.alarms.get(&(Kind::Failing, one.subject.clone()));
+        alarm.is_some_and(|alarm| alarm.is_raised_for(one))
     }
+
+    /// An evaluation as it is to be taken: what a worker that ails says of outcomes is as if our machines had spoiled it,
+    /// times are what they were at the usual pace, and at another one nobody's resets say anything.
+    fn heeded(&mut self, one: &Arc<Sighting>) -> Arc<Sighting> {
+        // What is run again was chosen because it is bad, and what is known to fail does so anywhere: neither says anything
+        // of who ran it.
+        let rate = self.detector.rate(one).filter(|_| !one.rerun && !self.is_raised(one));
+        self.workers.note(one, rate);
+        let ails = one.worker.as_ref().is_some_and(|worker| self.workers.ails(worker));
+        let pace = self.pace.of(one);
+        let usual = self.detector.usual(one).filter(|_| !one.rerun);
+        if let (Some(wall), Some(usual)) = (Measure::Time.of(one), usual) {
+            self.pace.note(one, wall, usual);
+        }
+        let outcome = one.outcome.filter(|_| !ails);
+        let is_usual = (1.0 / UNUSUAL..UNUSUAL).contains(&pace);
+        let (wall, reset) = (one.wall.div_f64(pace), if is_usual { one.reset } else { Duration::ZERO });
+        Arc::new(Sighting { outcome, wall, reset, ..(**one).clone() })
+    }
+}
+
+/// The alarms that an evaluation may concern.
+fn about(one: &Sighting) -> impl Iterator<Item = AlarmKey> {
+    let own = [Kind::Failing, Kind::Slower, Kind::Memory, Kind::Disk].map(|kind| (kind, one.subject.clone()));
+    let named = |name: &str, of: &Option<Arc<str>>| of.as_ref().map(|of| Arc::from(format!("{name}={of}")));
+    let resets = [named("image", &one.image), named("worker", &one.worker)].into_iter().flatten();
+    own.into_iter().chain(resets.map(|subject| (Kind::Reset, subject)))
 }
 
 #[cfg(test)]

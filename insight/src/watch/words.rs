@@ -1,6 +1,7 @@
 //! What an alert says to people. Pure.
 
-use evalfleet_proto::alert::{Alert, Kind, Level, Outcome, Severity, State};
+use super::measure::Measure;
+use evalfleet_proto::alert::{Alert, Kind, Level, Outcome, Rerun, Severity, State};
 
 /// The subject without its attribute.
 fn name(alert: &Alert) -> &str {
@@ -20,27 +21,37 @@ fn passed(level: Level) -> String {
     format!("{} of {} passed", level.passed, level.tries)
 }
 
-fn milliseconds(level: Level) -> String {
-    level.wall_ms.map_or_else(|| "unknown".to_owned(), |time| format!("{time:.0} ms"))
+fn amount(measure: Measure, level: Level) -> String {
+    measure.at(&level).map_or_else(|| "unknown".to_owned(), |amount| measure.in_words(amount))
 }
 
 /// What was run again, in a sentence.
 fn reruns(alert: &Alert) -> Option<String> {
     let count = |before: bool, outcome: Outcome| {
-        alert.reruns.iter().filter(|one| one.before == before && one.outcome == Some(outcome)).count()
+        let meant =
+            |one: &&Rerun| one.before == before && one.between.is_none() && one.outcome == Some(outcome);
+        alert.reruns.iter().filter(meant).count()
     };
     let (bad, fine) = (count(false, Outcome::Bad), count(false, Outcome::Fine));
     let spoiled = match count(false, Outcome::Spoiled) {
         0 => String::new(),
         spoiled => format!(" ({spoiled} more came to nothing)"),
     };
-    let mut workers: Vec<&str> = alert.reruns.iter().filter_map(|one| one.worker.as_deref()).collect();
+    let heeded = alert.reruns.iter().filter(|one| one.between.is_none());
+    let mut workers: Vec<&str> = heeded.filter_map(|one| one.worker.as_deref()).collect();
     workers.sort_unstable();
     workers.dedup();
     let then = match (count(true, Outcome::Fine), count(true, Outcome::Bad)) {
         (0, 0) => "",
-        (_, 0) => "; what passed before passes again",
-        _ => "; what passed before is bad now as well",
+        (fine, bad) if fine >= bad => "; what was well before is well again",
+        _ => "; what was well before is bad now as well",
+    };
+    let mut between: Vec<&str> = alert.reruns.iter().filter_map(|one| one.between.as_deref()).collect();
+    between.dedup();
+    let then = match between.len() {
+        0 => then.to_owned(),
+        1 => format!("{then}; one version in between was run again, too"),
+        some => format!("{then}; {some} versions in between were run again, too"),
     };
     (bad + fine > 0).then(|| {
         format!(" Run again: {bad} of {} bad, by {}{spoiled}{then}.", bad + fine, workers.join(", "))
@@ -49,15 +60,16 @@ fn reruns(alert: &Alert) -> Option<String> {
 
 /// The alert in a sentence or two, with its numbers.
 pub(super) fn message(alert: &Alert) -> String {
-    let (name, cases, since) = (name(alert), cases(alert), alert.since.strftime("%Y-%m-%dT%H:%M:%SZ"));
-    let mut text = match (alert.state, alert.kind) {
+    let (name, cases, since) = (short(name(alert)), cases(alert), alert.since.strftime("%Y-%m-%dT%H:%M:%SZ"));
+    let mut text = match (alert.state, Measure::of_kind(alert.kind)) {
         (State::Closed, _) => format!("{name} is well again{cases}: it was worse since {since}."),
-        (_, Kind::Slower) => format!(
-            "{name} takes longer{cases}: {} since {since}, {} before.",
-            milliseconds(alert.after),
-            milliseconds(alert.before)
+        (_, Some(measure)) => format!(
+            "{name} {}{cases}: {} since {since}, {} before.",
+            measure.verb(),
+            amount(measure, alert.after),
+            amount(measure, alert.before)
         ),
-        (_, Kind::Failing | Kind::Unknown) => format!(
+        (_, None) => format!(
             "{name} fails{cases}: {} since {since}, {} before.",
             passed(alert.after),
             passed(alert.before)
@@ -84,6 +96,8 @@ fn short(value: &str) -> &str {
 pub(super) fn severity(kind: Kind, after: Level) -> Severity {
     match kind {
         Kind::Failing if 2 * after.passed < after.tries => Severity::Critical,
-        Kind::Failing | Kind::Slower | Kind::Unknown => Severity::Warning,
+        Kind::Failing | Kind::Slower | Kind::Memory | Kind::Disk | Kind::Reset | Kind::Unknown => {
+            Severity::Warning
+        }
     }
 }

@@ -1,9 +1,12 @@
+mod amounts;
+
 use super::*;
 use crate::watch::testing::one;
 use evalfleet_analytics::alarm::Settings;
 use evalfleet_proto::alert::{Dismissal, Means, Outcome, State};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn watcher(reruns_max: u32) -> Watcher {
     Watcher::new(Bounds { reruns_max, life: Settings::default() })

@@ -1,5 +1,7 @@
 use super::*;
-use crate::watch::testing::alert;
+use crate::testing::healing;
+use crate::watch::testing::alert as alert_of;
+use evalfleet_proto::healing::State;
 use evalfleet_service::settings::{Layers, Settings};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+fn alert(nth: u32, revision: u32) -> Notice {
+    Notice::Alert(Box::new(alert_of(nth, revision)))
+}
 
 fn channels(more: &str) -> Channels {
     let text = format!("[insight.alerts]\nlog = false\nsend_tries = 3\n{more}\n");
@@ -64,7 +70,7 @@ async fn a_channel_that_does_not_answer_keeps_no_other_from_telling() {
         () = channels.serve(&outbox) => panic!("couriers do not end"),
         () = told => {}
     }
-    assert_eq!(outbox.alerts().len(), 3, "the webhook's are kept");
+    assert_eq!(outbox.notices().len(), 3, "the webhook's are kept");
 }
 
 /// A mail server that takes no mail of its first guest.
@@ -118,4 +124,10 @@ async fn people_are_written_to_and_once_more_where_the_server_asks_for_it() {
         assert!(mail.contains(part), "{part:?}: {mail}");
     }
     assert!(mails.try_recv().is_err(), "it is taken once");
+    let healing = Notice::Healing(Box::new(healing(State::Applied)));
+    channels.channels[0].deliver(&healing, channels.tries).await;
+    let mail = mails.recv().await.expect("it is taken");
+    for part in ["Subject: [evalfleet] applied: ", "worker=3Dw1", "healing undo"] {
+        assert!(mail.contains(part), "{part:?}: {mail}");
+    }
 }

@@ -1,18 +1,16 @@
-//! Who is told of alerts: the log, standard output, whoever a webhook reaches, and people by e-mail.
+//! Who is told: the log, standard output, whoever a webhook reaches, and people by e-mail.
 //!
 //! Each channel has a courier. Its notices come out of the [`Outbox`] one after the other, so that nobody hears of an
-//! end before its beginning. One that no try delivers is named in the log and let go: the alert itself is in the
-//! history.
+//! end before its beginning. One that no try delivers is named in the log and let go: what it tells is in the history.
 
 mod email;
 mod webhook;
 
+use super::notice::Notice;
 use super::outbox::Outbox;
 use email::Email;
-use evalfleet_proto::alert::{Alert, State};
 use evalfleet_service::retry::Delays;
 use evalfleet_service::settings::Alerts;
-use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,7 +67,7 @@ enum Tried {
     Failed(String),
 }
 
-/// Where alerts are told.
+/// Where notices are told.
 #[derive(Debug)]
 pub struct Channels {
     channels: Vec<Channel>,
@@ -95,17 +93,17 @@ impl Channels {
     }
 
     /// What they are called, in the outbox and in the log.
-    pub(super) fn names(&self) -> Vec<&'static str> {
+    pub fn names(&self) -> Vec<&'static str> {
         self.channels.iter().map(Channel::name).collect()
     }
 
     /// Sends what is in the outbox, for ever.
-    pub(super) async fn serve(&self, outbox: &Outbox) {
+    pub async fn serve(&self, outbox: &Outbox) {
         let couriers = self.channels.iter().map(|channel| async {
             loop {
-                let alert = outbox.next(channel.name()).await;
-                channel.deliver(&alert, self.tries).await;
-                outbox.done(&alert, channel.name());
+                let notice = outbox.next(channel.name()).await;
+                channel.deliver(&notice, self.tries).await;
+                outbox.done(&notice, channel.name());
             }
         });
         futures::future::join_all(couriers).await;
@@ -122,56 +120,46 @@ impl Channel {
         }
     }
 
-    async fn deliver(&self, alert: &Alert, tries: u32) {
+    async fn deliver(&self, notice: &Notice, tries: u32) {
         let mut delays = Delays::up_to(LONGEST_WAIT);
-        let channel = self.name();
+        let (channel, id) = (self.name(), notice.key().0);
         for nth in 1..=tries {
-            match self.send(alert).await {
+            match self.send(notice).await {
                 Tried::Taken => return,
                 Tried::Refused(why) => {
-                    tracing::error!(alert = %alert.id, channel, why, "refused: this alert is not told");
+                    tracing::error!(id, channel, why, "refused: this is not told");
                     return;
                 }
                 Tried::Failed(why) if nth == tries => {
-                    tracing::error!(alert = %alert.id, channel, why, "no try succeeded: this alert is not told");
+                    tracing::error!(id, channel, why, "no try succeeded: this is not told");
                     return;
                 }
-                Tried::Failed(why) => tracing::debug!(alert = %alert.id, channel, why, "told once more"),
+                Tried::Failed(why) => tracing::debug!(id, channel, why, "told once more"),
             }
             tokio::time::sleep(delays.next_delay()).await;
         }
     }
 
-    async fn send(&self, alert: &Alert) -> Tried {
+    async fn send(&self, notice: &Notice) -> Tried {
         match self {
             Self::Log => {
-                match alert.state {
-                    State::Raised => tracing::warn!(alert = %alert.id, "{}", alert.message),
-                    State::Closed | State::Confirming | State::Dismissed | State::Unknown => {
-                        tracing::info!(alert = %alert.id, "{}", alert.message);
-                    }
+                let (id, message) = (notice.key().0, notice.message());
+                if notice.is_bad() {
+                    tracing::warn!(id, "{message}");
+                } else {
+                    tracing::info!(id, "{message}");
                 }
                 Tried::Taken
             }
             Self::Stdout => {
                 let mut out = std::io::stdout().lock();
-                let written = writeln!(out, "{}", notice(alert)).and_then(|()| out.flush());
+                let written = writeln!(out, "{}", notice.json()).and_then(|()| out.flush());
                 written.map_or_else(|error| Tried::Failed(error.to_string()), |()| Tried::Taken)
             }
-            Self::Webhook(webhook) => webhook.post(alert).await,
-            Self::Email(email) => email.send(alert).await,
+            Self::Webhook(webhook) => webhook.post(notice).await,
+            Self::Email(email) => email.send(notice).await,
         }
     }
-}
-
-/// A notice as programs read it.
-fn notice(alert: &Alert) -> serde_json::Value {
-    json!({ "event": alert.state.as_str(), "alert": alert })
-}
-
-/// What names a notice: one that was taken and whose answer was lost comes twice, with the same key.
-fn key(alert: &Alert) -> String {
-    format!("{}/{}", alert.id, alert.revision)
 }
 
 /// The secret in a file; none where none is named.

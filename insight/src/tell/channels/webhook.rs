@@ -1,7 +1,7 @@
 //! A POST to one address.
 
-use super::{Error, Tried, key, notice, secret};
-use evalfleet_proto::alert::Alert;
+use super::{Error, Tried, secret};
+use crate::tell::notice::Notice;
 use evalfleet_service::VERSION;
 use evalfleet_service::settings::Alerts;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -40,9 +40,10 @@ impl Webhook {
         Ok(Self { http, url: settings.webhook.clone(), secret })
     }
 
-    pub(super) async fn post(&self, alert: &Alert) -> Tried {
-        let mut request =
-            self.http.post(&self.url).json(&notice(alert)).header("idempotency-key", key(alert));
+    pub(super) async fn post(&self, notice: &Notice) -> Tried {
+        let (id, revision) = notice.key();
+        let key = format!("{id}/{revision}");
+        let mut request = self.http.post(&self.url).json(&notice.json()).header("idempotency-key", key);
         if let Some(secret) = &self.secret {
             request = request.header(AUTHORIZATION, secret.clone());
         }

@@ -1,7 +1,7 @@
 //! E-mail to people, by one server: with TLS, or without it to one of this machine.
 
-use super::{Error, Tried, key, secret};
-use evalfleet_proto::alert::Alert;
+use super::{Error, Tried, secret};
+use crate::tell::notice::Notice;
 use evalfleet_service::settings::Alerts;
 use evalfleet_service::settings::alerts::{MailServer, Security};
 use lettre::message::header::ContentType;
@@ -48,8 +48,8 @@ impl Email {
         Ok(Self { server: transport.build(), from, to, limit: settings.send_timeout })
     }
 
-    pub(super) async fn send(&self, alert: &Alert) -> Tried {
-        let message = match message(&self.from, &self.to, alert) {
+    pub(super) async fn send(&self, notice: &Notice) -> Tried {
+        let message = match message(&self.from, &self.to, notice) {
             Ok(message) => message,
             Err(error) => return Tried::Refused(error.to_string()),
         };
@@ -72,17 +72,18 @@ fn address(setting: &'static str, text: &str) -> Result<Mailbox, Error> {
     text.parse().map_err(wrong)
 }
 
-fn message(from: &Mailbox, to: &Mailboxes, alert: &Alert) -> Result<Message, lettre::error::Error> {
-    let id = format!("<{}@{}>", key(alert).replace('/', "."), from.email.domain());
+fn message(from: &Mailbox, to: &Mailboxes, notice: &Notice) -> Result<Message, lettre::error::Error> {
+    let (id, revision) = notice.key();
+    let id = format!("<{id}.{revision}@{}>", from.email.domain());
     let mut message = Message::builder().from(from.clone()).message_id(Some(id));
     for one in to.iter() {
         message = message.to(one.clone());
     }
-    message.subject(subject(alert)).header(ContentType::TEXT_PLAIN).body(body(alert))
+    message.subject(subject(notice)).header(ContentType::TEXT_PLAIN).body(body(notice))
 }
 
-fn subject(alert: &Alert) -> String {
-    let line = format!("[evalfleet] {}: {}", alert.state.as_str(), alert.message);
+fn subject(notice: &Notice) -> String {
+    let line = format!("[evalfleet] {}: {}", notice.state(), notice.message());
     let mut line: String =
         line.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     if let Some((cut, _)) = line.char_indices().nth(SUBJECT_CHARS_MAX) {
@@ -92,29 +93,9 @@ fn subject(alert: &Alert) -> String {
     line
 }
 
-fn body(alert: &Alert) -> String {
-    let mut text = format!("{}\n\n", alert.message);
-    let mut say = |name: &str, what: &str| {
-        if !what.is_empty() {
-            text.push_str(&format!("{name}: {what}\n"));
-        }
-    };
-    say("About", &alert.subject);
-    say("Cases", &alert.cases.join(", "));
-    say("Severity", alert.severity.as_str());
-    if let Some(culprit) = &alert.culprit {
-        say(
-            "New when it began",
-            &format!("{} {} (before: {})", culprit.attribute, culprit.value, culprit.before),
-        );
-    }
-    if alert.cost.reruns > 0 {
-        let seconds = alert.cost.worker.as_secs_f64();
-        say("Cost of finding it", &format!("{} reruns, {seconds:.1} s of workers' time", alert.cost.reruns));
-    }
-    say("More", &format!("evalfleet alerts show {}", alert.id));
-    say("Was it right?", &format!("evalfleet alerts judge {} right|wrong --reason …", alert.id));
-    text
+fn body(notice: &Notice) -> String {
+    let facts = notice.facts().into_iter().map(|(name, what)| format!("{name}: {what}\n"));
+    std::iter::once(format!("{}\n\n", notice.message())).chain(facts).collect()
 }
 
 #[cfg(test)]
@@ -126,14 +107,16 @@ mod tests {
     fn it_says_what_it_is_about_and_what_to_do_in_lines_that_servers_take() {
         let mut alert = alert(0, 2);
         alert.message = format!("read fails\r\nBcc: <everyone@a.example> {}", "ä".repeat(300));
-        let line = subject(&alert);
+        let id = alert.id;
+        let notice = Notice::Alert(Box::new(alert));
+        let line = subject(&notice);
         assert!(line.starts_with("[evalfleet] raised: read fails") && line.chars().count() <= 121, "{line}");
         assert!(!line.contains(['\r', '\n']));
         let [from, to] = ["Fleet <fleet@a.example>", "me@b.example"].map(|one| address("x", one).unwrap());
-        let message = message(&from, &Mailboxes::new().with(to), &alert).unwrap();
+        let message = message(&from, &Mailboxes::new().with(to), &notice).unwrap();
         assert_eq!(message.envelope().to().len(), 1, "nobody else is written to");
         let text = String::from_utf8(message.formatted()).unwrap();
-        assert!(text.contains(&format!("Message-ID: <{}.2@a.example>", alert.id)), "{text}");
+        assert!(text.contains(&format!("Message-ID: <{id}.2@a.example>")), "{text}");
         let head = text.split("\r\n\r\n").next().unwrap();
         assert!(!head.lines().any(|line| line.starts_with("Bcc")), "{head}");
         assert!(text.lines().all(|line| line.len() < 999), "{text}");
