@@ -293,7 +293,7 @@ test("a worker is drained at the second click, shows it, and is told to resume",
   await page.getByRole("button", { name: "Take no more jobs worker-1" }).click();
   await expect(page.getByText("It is told.")).toBeVisible();
   await open(page, stage, "/workers");
-  await expect(page.getByText("drained", { exact: true })).toBeVisible();
+  await expect(page.locator(".badge", { hasText: "drained" })).toBeVisible();
   await page.getByRole("button", { name: "Resume worker-1" }).click();
   await expect(page.getByText("It is told.")).toBeVisible();
   expect(told).toEqual([["drain", "drained on the dashboard"], ["resume", undefined]]);
