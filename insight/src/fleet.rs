@@ -1,9 +1,11 @@
 //! The parts of this fleet as they are now: what waits at the broker, what workers say of themselves.
 
-use crate::view::overview::Queue;
+use crate::view::queues::Depth;
 use evalfleet_broker::{Error, Link};
+use evalfleet_proto::Timestamp;
 use evalfleet_proto::topology;
 use evalfleet_service::settings::Settings;
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,7 +37,8 @@ impl Fleet {
         }
         names
             .extend([topology::RESULTS_QUEUE, topology::DEAD_QUEUE, topology::UNROUTABLE].map(str::to_owned));
-        let depths = Depths { link, names, known: Mutex::default(), asking: tokio::sync::Mutex::default() };
+        let (known, empty, asking) = Default::default();
+        let depths = Depths { link, names, known, empty, asking };
         Self { depths: Arc::new(depths), workers: settings.state_dir().join("workers") }
     }
 
@@ -46,7 +49,7 @@ impl Fleet {
 
     /// What waits; none when the broker does not answer. May be a second old, and where somebody asked shortly
     /// before as old as that: whoever asks then has the broker asked, and does not wait for it.
-    pub async fn queues(&self) -> Option<Vec<Queue>> {
+    pub async fn queues(&self) -> Option<Vec<Depth>> {
         match self.depths.known() {
             Some((age, queues)) if age < AGE => queues,
             Some((age, queues)) if age < AGE_MAX => {
@@ -76,20 +79,22 @@ impl Fleet {
 struct Depths {
     link: Link,
     names: Vec<String>,
-    known: Mutex<Option<(Instant, Option<Vec<Queue>>)>>,
+    known: Mutex<Option<(Instant, Option<Vec<Depth>>)>>,
+    /// When each was last seen empty.
+    empty: Mutex<BTreeMap<String, Timestamp>>,
     /// Held by the one that asks.
     asking: tokio::sync::Mutex<()>,
 }
 
 impl Depths {
     /// What is known, and how old it is.
-    fn known(&self) -> Option<(Duration, Option<Vec<Queue>>)> {
+    fn known(&self) -> Option<(Duration, Option<Vec<Depth>>)> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().map(|(when, queues)| (when.elapsed(), queues.clone()))
     }
 
     /// Asks the broker, unless another did while this one waited for it.
-    async fn renewed(&self) -> Option<Vec<Queue>> {
+    async fn renewed(&self) -> Option<Vec<Depth>> {
         let _alone = self.asking.lock().await;
         if let Some((_, queues)) = self.known().filter(|(age, _)| *age < AGE) {
             return queues;
@@ -106,12 +111,26 @@ impl Depths {
         queues
     }
 
-    async fn ask(&self) -> Result<Vec<Queue>, Error> {
+    /// When it was last seen empty, which may be `now`.
+    fn empty(&self, name: &str, now: Option<Timestamp>) -> Option<Timestamp> {
+        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(now) = now {
+            empty.insert(name.to_owned(), now);
+        }
+        empty.get(name).copied()
+    }
+
+    async fn ask(&self) -> Result<Vec<Depth>, Error> {
         let session = self.link.try_session().await?;
         let mut queues = Vec::new();
         for name in &self.names {
+            // What comes while the broker answers is younger than that.
+            let asked = Timestamp::now();
             match session.depth(name).await {
-                Ok((messages, consumers)) => queues.push(Queue { name: name.clone(), messages, consumers }),
+                Ok((messages, consumers)) => {
+                    let empty = self.empty(name, (messages == 0).then_some(asked));
+                    queues.push(Depth { name: name.clone(), messages, consumers, empty });
+                }
                 Err(error) if session.is_alive() => tracing::debug!(queue = name, %error, "no depth"),
                 Err(error) => {
                     self.link.forget(&session).await;

@@ -26,6 +26,10 @@ pub(crate) struct Job<'a> {
     pub(crate) at: u64,
     /// Milliseconds on the clock.
     pub(crate) wall: u64,
+    /// Milliseconds from its submission to its result.
+    pub(crate) duration: u64,
+    /// The default one where empty.
+    pub(crate) lane: &'a str,
     /// `passed` or `failed` where empty.
     pub(crate) status: &'a str,
     /// The place of the one that it repeats, from 1.
@@ -48,6 +52,8 @@ impl Default for Job<'_> {
             error: "",
             at: 0,
             wall: 0,
+            duration: 0,
+            lane: "",
             status: "",
             replay_of: 0,
         }
@@ -88,6 +94,10 @@ fn datoms(job: &Job<'_>, entity: i64, time: Timestamp) -> Vec<Datom> {
         put(entity, "evaluation/replay-of", ((job.replay_of as i64 - 1) * 100 + 1000).into());
     }
     put(entity, "evaluation/wall-us", (job.wall as i64 * 1000).into());
+    put(entity, "evaluation/duration-us", (job.duration as i64 * 1000).into());
+    if !job.lane.is_empty() {
+        put(entity, "evaluation/lane", Value::keyword(job.lane));
+    }
     if let Some(cause) = job.cause {
         put(entity, "evaluation/cause", Value::keyword(cause));
     }

@@ -204,7 +204,7 @@ pub struct Rerun {
     /// Whether that one was from before it became worse.
     #[serde(default)]
     pub before: bool,
-    /// The version or image in between that it was to judge, where it was run to find the first that is worse. It speaks
+    /// The version, agent or image in between that it was to judge, where it was run to find the first that is worse. It speaks
     /// for nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub between: Option<String>,

@@ -2,7 +2,7 @@
 
 use crate::amendment::Amended;
 use crate::effect::Effect;
-use crate::ids::{BatchId, JobId, Sha256};
+use crate::ids::{BatchId, JobId, Lane, Sha256};
 use crate::job::{Attempt, Job};
 use crate::network::Contact;
 use crate::status::{Cause, Status};
@@ -158,6 +158,7 @@ impl Evaluation {
             batch: job.batch.clone(),
             timings: Timings { queued, ..Timings::default() },
             provenance: Provenance {
+                lane: Some(job.lane.clone()),
                 attempt: job.attempt(),
                 content_key: Some(crate::wire::content_key(job)),
                 ..Provenance::default()
@@ -388,6 +389,9 @@ pub struct Provenance {
     pub qemu: Option<String>,
     /// `kvm` or `tcg`: never compared with each other.
     pub accelerator: Option<String>,
+    /// The lane that it waited in; null where no worker took it from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
     /// Which try this was, from 1.
     pub attempt: u32,
     /// The hash of what the job asked: the same question has the same key.

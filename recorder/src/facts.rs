@@ -17,7 +17,7 @@ use evalfleet_datomic::edn::Value;
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::effect::{Change, Effect};
 use evalfleet_proto::evaluation::{Call, Evaluation, Output};
-use evalfleet_proto::ids::{JobId, Sha256};
+use evalfleet_proto::ids::{JobId, Lane, Sha256};
 use evalfleet_proto::status::{Cause, Status};
 use std::time::Duration;
 
@@ -104,6 +104,7 @@ pub fn evaluation(evaluation: &Evaluation, document: Sha256) -> Vec<Value> {
     let suite_case = |case: &String| format!("{}/{case}", label("suite").map_or("", String::as_str));
     // A job of a batch leaves the model to the batch, so that a query by model lists runs, not their parts.
     let model = label("model").filter(|_| evaluation.batch.is_none());
+    let lane = place.lane.as_ref().filter(|lane| **lane != Lane::default_lane());
     let facts = Facts::of("evaluation/id", id.clone())
         .put("evaluation/kind", word(&evaluation.kind))
         .put("evaluation/status", word(evaluation.status.as_str()))
@@ -117,6 +118,7 @@ pub fn evaluation(evaluation: &Evaluation, document: Sha256) -> Vec<Value> {
         .put("evaluation/worker", worker)
         .maybe("evaluation/image", place.image.clone().map(|digest| one_of("image/digest", digest)))
         .maybe("evaluation/accelerator", place.accelerator.as_deref().map(word))
+        .maybe("evaluation/lane", lane.map(|lane| Value::keyword(lane.to_string())))
         .maybe(
             "evaluation/batch",
             evaluation.batch.as_ref().map(|batch| one_of("evaluation/id", batch.to_string())),

@@ -54,6 +54,18 @@ test("the overview shows how things go", async ({ page, stage }) => {
   await shoot(page, "overview");
 });
 
+test("the overview says how old the oldest waiting job is at most", async ({ page, stage }) => {
+  // The stage has no broker: what one would say is put in.
+  await page.route("**/v1/overview*", async (route) => {
+    const answer = await route.fetch();
+    const lane = (name, messages, oldest_at_most_ms) => ({ name: `eval.jobs.${name}`, messages, consumers: 1, oldest_at_most_ms });
+    await route.fulfill({ response: answer, json: { ...(await answer.json()), queues: [lane("default", 3, 12_000), lane("gpu", 1, 61_000), lane("urgent", 0, null)] } });
+  });
+  await open(page, stage);
+  await expect(page.locator(".tile", { hasText: "Waiting jobs" })).toContainText("4");
+  await expect(page.locator(".tile", { hasText: "Oldest job" })).toContainText("≤ 1 min 1 s");
+});
+
 test("what is recorded appears by itself, soon", async ({ page, stage }) => {
   await open(page, stage, "/evaluations");
   await expect(page.locator(".live")).toHaveText("Live");

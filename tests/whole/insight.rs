@@ -34,7 +34,33 @@ fn what_is_recorded_is_told_at_once(machine: &Machine) {
     };
     assert_eq!(named("eval.results.recorder")["consumers"], 1);
     assert_eq!(named("eval.jobs.default")["messages"], 0);
+    assert_eq!(named("eval.jobs.default")["oldest_at_most_ms"], Value::Null, "nothing waits");
+    an_upper_bound_of_the_oldest_job_holds(machine, &api);
     wait_until("its worker is known", || api.get("/v1/workers").1.to_string().contains("\"worker-1\""));
+}
+
+/// No queue says how old its first message is; what is said instead is never less, and not much more.
+fn an_upper_bound_of_the_oldest_job_holds(machine: &Machine, api: &Api) {
+    let begun = Instant::now();
+    let jobs = format!("{}\n", json!({ "kind": "command", "argv": ["sleep", "3"] })).repeat(2);
+    machine.evalfleet_with(&jobs, &["submit", "-"]).expect(0);
+    let submitted = Instant::now();
+    let lane = || {
+        let queues = api.get("/v1/queues").1["queues"].clone();
+        let own = |queue: &&Value| queue["name"] == "eval.jobs.default";
+        queues.as_array().and_then(|all| all.iter().find(own).cloned()).unwrap_or_default()
+    };
+    // One of the two runs, the other waits. What is said may be some seconds old, but of a time of its own.
+    let mut told = Value::Null;
+    wait_until("a job waits", || {
+        told = lane();
+        told["messages"] == 1 && submitted.elapsed() > Duration::from_secs(1)
+    });
+    let (least, most) =
+        (submitted.elapsed() - Duration::from_secs(1), begun.elapsed() + Duration::from_secs(10));
+    let said = told["oldest_at_most_ms"].as_f64().map(|ms| Duration::from_secs_f64(ms / 1000.0));
+    assert!(said.is_some_and(|said| least <= said && said <= most), "{least:?} {told} {most:?}");
+    wait_until("nothing waits", || lane()["oldest_at_most_ms"].is_null());
 }
 
 /// Cases of each run: enough that losing all of them is no chance.

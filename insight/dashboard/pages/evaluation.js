@@ -55,7 +55,7 @@ function Provenance({ data }) {
   const digest = (text) => text && html`<${Copy} text=${text} />`;
   return html`<${Card} title="Provenance"><${Facts} of=${[
     ["Worker", from.worker && html`<a href=${href("/evaluations", { worker: from.worker })}>${from.worker}</a>`], ["Host", from.host], ["Accelerator", from.accelerator], ["QEMU", from.qemu],
-    ["Image", from.image && html`<a href=${href("/evaluations", { image: from.image })} title=${from.image}><code>${short(from.image)}</code></a>`], ["Template", digest(from.template)], ["Attempt", from.attempt],
+    ["Image", from.image && html`<a href=${href("/evaluations", { image: from.image })} title=${from.image}><code>${short(from.image)}</code></a>`], ["Template", digest(from.template)], ["Lane", from.lane], ["Attempt", from.attempt],
     ["Content key", digest(from.content_key)], ["Submitted", html`<${Time} at=${data.submitted} />`], ["Started", html`<${Time} at=${data.started} />`], ["Finished", html`<${Time} at=${data.finished} />`],
     ["In all", timings && duration(Date.parse(data.finished) - Date.parse(data.submitted))],
   ]} /></${Card}>`;

@@ -17,7 +17,10 @@ function change(now, before) {
 function waiting(queues) {
   if (!queues) return null;
   const of = (prefix) => queues.filter((queue) => queue.name.startsWith(prefix)).reduce((sum, queue) => sum + queue.messages, 0);
-  return { jobs: of("eval.jobs."), retries: of("eval.retry."), results: of("eval.results."), dead: of("eval.dead") };
+  const lanes = queues.filter((queue) => queue.name.startsWith("eval.jobs.") && queue.messages);
+  const ages = lanes.map((queue) => queue.oldest_at_most_ms);
+  const oldest = ages.includes(null) ? null : Math.max(0, ...ages);
+  return { oldest, jobs: of("eval.jobs."), retries: of("eval.retry."), results: of("eval.results."), dead: of("eval.dead") };
 }
 
 /** The VMs of the workers that say how theirs are: spares that stand ready, claims, and those that had to wait for one. */
@@ -41,7 +44,8 @@ function Tiles({ data, fleet }) {
       note=${standing.rate.tries ? `${percent(standing.rate.low)} to ${percent(standing.rate.high)}${change(standing.rate, before.rate) ? ` · ${change(standing.rate, before.rate)}` : ""}` : "nothing tested"} />
     <${Tile} label="Infrastructure faults" value=${count(faults)} tone=${faults ? "infrastructure" : ""} note=${`${percent(share)} of all, counted against nobody`} href=${href("/evaluations", { cause: "infrastructure" })} />
     <${Tile} label="Waiting jobs" value=${queue ? count(queue.jobs) : "–"} note=${queue ? `${queue.retries} for another try · ${queue.results} results to record` : moment() ? "not known of the past" : "the broker does not answer"} />
-    <${Tile} label="Waited last" value=${duration(data.waited_ms)} title="How long the job had waited for a worker that finished last; the oldest that waits now waits about as long" note=${waits ? `for a worker · median ${duration(waits.p50_ms)} · 90 % within ${duration(waits.p90_ms)}` : "none measured"} />
+    <${Tile} label="Oldest job" value=${!queue || queue.oldest === null ? "–" : queue.jobs ? `≤ ${duration(queue.oldest)}` : "none"} title="How long the job that waits longest for a worker has waited at most: it came after its queue was last seen empty, and after the job that was taken last"
+      note=${waits ? `lately waited: median ${duration(waits.p50_ms)} · 90 % within ${duration(waits.p90_ms)}` : "none measured"} />
     <${Tile} label="Dead letters" value=${count(dead.open)} tone=${dead.open ? "subject" : ""} note=${`not replayed, of ${count(dead.known)}`} href=${href("/dead-letters")} />
     <${Tile} label="Workers" value=${count(workers.active)} note=${`at work in the last hour, of ${workers.known}`} href=${href("/workers")} />
     <${Tile} label="Run time" value=${duration(durations?.p50_ms)} note=${durations ? `median · 90 % within ${duration(durations.p90_ms)}` : "none measured"} />

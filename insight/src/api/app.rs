@@ -9,6 +9,7 @@ use crate::problem::Problem;
 use crate::projection::follow::Projection;
 use crate::projection::{At, TooEarly, World};
 use crate::view::insights::{Insights, insights};
+use crate::view::queues::{self, Queue};
 use evalfleet::replay::refusal::{self, Refusal};
 use evalfleet_datomic::Point;
 use evalfleet_proto::Timestamp;
@@ -94,6 +95,16 @@ impl App {
         let world = self.projection.read();
         let moment = resolve(&world, moment)?;
         Ok(at(&world, moment))
+    }
+
+    /// What waits at the broker; none when it does not answer.
+    pub async fn queues(&self) -> Option<Vec<Queue>> {
+        let depths = self.fleet.queues().await?;
+        let taken = {
+            let world = self.projection.read();
+            world.at(None).map_or_else(|_| queues::Taken::new(), |now| queues::taken(&world, now))
+        };
+        Some(queues::queues(depths, &taken, Timestamp::now()))
     }
 
     /// An evaluation of one job, and what was kept of that job.

@@ -43,7 +43,7 @@ pub(super) async fn overview(
         .await?;
     shown.insights = app.insights(point).await?.insights.iter().take(INSIGHTS).cloned().collect();
     if point.is_none() {
-        shown.queues = app.fleet.queues().await;
+        shown.queues = app.queues().await;
     }
     Ok(passing(shown.basis_t, &shown))
 }

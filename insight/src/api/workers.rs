@@ -4,7 +4,7 @@ use super::Shared;
 use super::ask::{AsOf, Asked, Nothing, body, passing};
 use super::jobs::Why;
 use crate::problem::{BodyProblems, Problem, Problems};
-use crate::view::overview::Queue;
+use crate::view::queues::Queue;
 use crate::view::workers::{Workers, workers as view};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -72,5 +72,5 @@ pub(super) struct Queues {
 #[utoipa::path(get, path = "/v1/queues", responses((status = 200, body = Queues), Problems))]
 pub(super) async fn queues(State(app): Shared, Asked(..): Asked<Nothing>) -> Result<Response, Problem> {
     let basis_t = app.projection.read().basis_t();
-    Ok(passing(basis_t, &Queues { queues: app.fleet.queues().await, basis_t }))
+    Ok(passing(basis_t, &Queues { queues: app.queues().await, basis_t }))
 }

@@ -247,6 +247,7 @@ impl World {
             "suite" => row.suite = self.named(value),
             "case" => row.case = self.named(value),
             "accelerator" => row.accelerator = self.word(value),
+            "lane" => row.lane = self.word(value),
             "question" => row.case = text.map(|question| self.symbols.of(question)),
             "expected-tools" => self.ask(row, text, |question| &mut question.expected),
             "actual-tools" => self.ask(row, text, |question| &mut question.called),

@@ -106,6 +106,8 @@ pub struct Row {
     pub image: Option<Symbol>,
     /// `kvm` or `tcg`.
     pub accelerator: Option<Symbol>,
+    /// The lane that it waited in; none is the default one.
+    pub lane: Option<Symbol>,
     /// The run it is part of.
     pub run: Option<Symbol>,
     /// The suite of its case.

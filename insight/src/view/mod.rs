@@ -15,6 +15,7 @@ pub mod insights;
 pub mod list;
 pub mod overview;
 pub mod questions;
+pub mod queues;
 pub mod rates;
 pub mod runs;
 pub mod series;

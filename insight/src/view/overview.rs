@@ -2,9 +2,10 @@
 
 use super::Brief;
 use super::insights::Insight;
+use super::queues::Queue;
 use super::rates::{Durations, Standing};
 use super::series::{DAY, Series, Window};
-use super::{milliseconds, time};
+use super::time;
 use crate::projection::{At, HOUR, Line, Row, World};
 use evalfleet_proto::Timestamp;
 use serde::Serialize;
@@ -16,17 +17,6 @@ const RECENT: usize = 12;
 const LATELY_MAX: usize = 5_000;
 /// A worker that finished something within this is at work.
 const AT_WORK: i64 = HOUR;
-
-/// Messages that wait in a queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Queue {
-    /// Its name.
-    pub name: String,
-    /// How many wait.
-    pub messages: u32,
-    /// Who takes from it.
-    pub consumers: u32,
-}
 
 /// How things go.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -43,9 +33,6 @@ pub struct Overview {
     pub durations: Option<Durations>,
     /// How long jobs waited for a worker.
     pub waits: Option<Durations>,
-    /// How long the job had waited that finished last: lanes are queues, so what waits longest in them now waits about as
-    /// long, unless nobody takes anything.
-    pub waited_ms: Option<f64>,
     /// How long clean VMs took to make.
     pub resets: Option<Durations>,
     /// Workers that finished something within the last hour of the window, and all ever seen.
@@ -114,7 +101,6 @@ pub fn overview(world: &World, at: At, window: Window, until: i64) -> Overview {
         series,
         durations: times(|row| row.measures.wall),
         waits: times(|row| row.measures.queued),
-        waited_ms: lately.first().and_then(|row| milliseconds(row.measures.queued)),
         resets: times(|row| row.measures.reset),
         workers,
         dead_letters: DeadCount { open, known },

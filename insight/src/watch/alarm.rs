@@ -82,7 +82,7 @@ pub(super) struct Alarm {
     decided: Option<(Decision, Timestamp)>,
     /// Whether nothing more can be run again to confirm it.
     spent: bool,
-    /// In which versions and images it was evaluated, and the search among them.
+    /// The origins of what was evaluated, one after the other, and the search among them.
     lineage: Vec<Run>,
     bisect: Option<Bisect>,
     /// Whether it was well again in the version and image that it was found in.
@@ -326,7 +326,7 @@ impl Alarm {
                 self.conclude(now)
             }
             alarm::State::Raised { .. } if self.evidence.recovered(fine) => {
-                let is_same = |bad: &Arc<Sighting>| bad.version == one.version && bad.image == one.image;
+                let is_same = |bad: &Arc<Sighting>| bad.origin() == one.origin();
                 self.passed_unchanged = self.witnesses.0.last().is_some_and(is_same);
                 self.step(Event::Recovered, now);
                 self.alert.state = State::Closed;
@@ -557,11 +557,10 @@ fn decides(rerun: &Rerun) -> bool {
     !rerun.before && rerun.between.is_none()
 }
 
-/// Some that were as they should be, the best last: of another version or image than what is bad now, and new.
+/// Some that were as they should be, the best last: of another origin than what is bad now, and new.
 fn controls(of: &Suspicion) -> Vec<JobId> {
     let newest = of.bad.last();
-    let is_same =
-        |one: &Sighting| newest.is_some_and(|bad| bad.version == one.version && bad.image == one.image);
+    let is_same = |one: &Sighting| newest.is_some_and(|bad| bad.origin() == one.origin());
     let mut good: Vec<&Arc<Sighting>> = of.good.iter().collect();
     good.sort_by_key(|one| (!is_same(one), one.at));
     good[good.len().saturating_sub(CONTROLS)..].iter().map(|one| one.id).collect()

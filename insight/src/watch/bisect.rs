@@ -26,7 +26,7 @@ const LIES: f64 = 0.05;
 /// Tries of one version that came to nothing before it is passed over.
 const SPOILED_MAX: u32 = 3;
 
-/// One version, in one image.
+/// One version, for one agent, in one image.
 #[derive(Debug, Clone)]
 struct Place {
     run: Run,
@@ -96,7 +96,7 @@ impl Bisect {
         self.chances().iter().position(|chance| *chance >= SURE)
     }
 
-    /// What is to be run again next, with the version or image that it stands for; none when the first is known, or
+    /// What is to be run again next, with the version, agent or image that it stands for; none when the first is known, or
     /// nothing more can tell.
     pub(super) fn next(&self) -> Option<(JobId, String)> {
         if self.first().is_some() {
@@ -140,24 +140,22 @@ impl Bisect {
         Some(Culprit { attribute: attribute.to_owned(), value, before: before? })
     }
 
-    /// In what a place differs from the one before it: the version, as the nearer to the subject, or the image.
+    /// In what a place differs from the one before it: of several parts the one that is nearest to the subject.
     fn difference(&self, at: usize) -> Option<(&'static str, String, Option<String>)> {
-        let (here, before) = (&self.places.get(at)?.run, at.checked_sub(1).map(|at| &self.places[at].run));
-        let text = |of: Option<&std::sync::Arc<str>>| of.map(ToString::to_string);
-        let version = before.is_none_or(|before| before.version != here.version);
-        match text(here.version.as_ref()).filter(|_| version) {
-            Some(value) => Some(("version", value, before.and_then(|run| text(run.version.as_ref())))),
-            None => {
-                let before = before.and_then(|run| text(run.image.as_ref()));
-                Some(("image", text(here.image.as_ref())?, before))
-            }
-        }
+        let here = self.places.get(at)?.run.origin.parts();
+        let before = at.checked_sub(1).map(|at| self.places[at].run.origin.parts());
+        here.into_iter().enumerate().find_map(|(nth, (name, value))| {
+            let was = before.and_then(|before| before[nth].1);
+            let is_new = before.is_none() || was != value;
+            is_new.then(|| Some((name, value?.to_string(), was.map(ToString::to_string)))).flatten()
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::sighting::Origin;
     use crate::watch::testing::one;
     use proptest::prelude::*;
     use std::collections::VecDeque;
@@ -171,7 +169,7 @@ mod tests {
                 Arc::new(Sighting { version: name, outcome, ..one(version * 100 + nth) })
             };
             let rows: VecDeque<_> = (0..rows).map(row).collect();
-            Run { version: rows[0].version.clone(), image: None, rows }
+            Run { origin: rows[0].origin(), rows }
         };
         (0..count).map(run).collect()
     }
@@ -187,7 +185,7 @@ mod tests {
         let mut asked = 0;
         while let Some((job, value)) = bisect.next() {
             let run = runs.iter().find(|run| run.rows.back().unwrap().id == job).unwrap();
-            let version = run.version.clone().unwrap();
+            let version = run.origin.version.clone().unwrap();
             assert_eq!(*version, *value);
             bisect.heard(job, outcome(version.parse().unwrap()));
             asked += 1;
@@ -207,16 +205,44 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_named_where_the_version_is_the_same() {
-        let mut two = runs(2, 6, |version| version == 1);
-        for (run, image) in two.iter_mut().zip(["old", "new"]) {
-            (run.version, run.image) = (Some("v".into()), Some(image.into()));
+    fn an_agent_or_an_image_is_named_where_the_version_is_the_same() {
+        let named = |set: fn(&mut Origin, &str)| {
+            let mut two = runs(2, 6, |version| version == 1);
+            for (run, name) in two.iter_mut().zip(["old", "new"]) {
+                run.origin.version = Some("v".into());
+                set(&mut run.origin, name);
+            }
+            let worse = two[1].rows[0].id;
+            let bisect = Bisect::new(&two, worse, rates(), |row| row.outcome).unwrap();
+            assert_eq!(bisect.next(), None);
+            let culprit = bisect.culprit().unwrap();
+            assert_eq!((culprit.before.as_str(), culprit.value.as_str()), ("old", "new"));
+            culprit.attribute
+        };
+        assert_eq!(named(|origin, image| origin.image = Some(image.into())), "image");
+        assert_eq!(named(|origin, agent| origin.agent = Some(agent.into())), "agent");
+    }
+
+    #[test]
+    fn of_several_agents_the_first_that_fails_is_found_by_running_them_again() {
+        // As of versions, but that the tool stays what it is, and each agent asks its own way.
+        let mut agents = runs(9, 1, |agent| agent == 8);
+        agents.iter_mut().for_each(|run| {
+            let agent = std::mem::replace(&mut run.origin.version, Some("same".into()));
+            run.origin.agent = agent.map(|name| format!("rev-{name}").into());
+        });
+        let worse = agents[8].rows[0].id;
+        let mut bisect = Bisect::new(&agents, worse, rates(), |row| row.outcome).unwrap();
+        while let Some((job, value)) = bisect.next() {
+            let at = agents.iter().position(|run| run.rows[0].id == job).unwrap();
+            assert_eq!(value, format!("rev-{at}"));
+            bisect.heard(job, Some(at < 5));
         }
-        let worse = two[1].rows[0].id;
-        let bisect = Bisect::new(&two, worse, rates(), |row| row.outcome).unwrap();
-        assert_eq!(bisect.next(), None);
         let culprit = bisect.culprit().unwrap();
-        assert_eq!((culprit.attribute.as_str(), culprit.value.as_str()), ("image", "new"));
+        assert_eq!(
+            (culprit.attribute.as_str(), culprit.value.as_str(), culprit.before.as_str()),
+            ("agent", "rev-5", "rev-4")
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 const WITNESSES_MIN: usize = 2;
 
 /// In the order in which they are asked: of several that changed at once, the one nearest to the subject.
-const ATTRIBUTES: [&str; 4] = ["version", "image", "model", "worker"];
+const ATTRIBUTES: [&str; 5] = ["version", "agent", "image", "model", "worker"];
 
 /// Those that can be to blame for what a kind of alert is about: a reset is over before the subject begins.
 fn attributes(kind: Kind) -> &'static [&'static str] {
@@ -21,6 +21,7 @@ fn attributes(kind: Kind) -> &'static [&'static str] {
 fn attribute<'s>(of: &'s Sighting, name: &str) -> Option<&'s Arc<str>> {
     match name {
         "version" => of.version.as_ref(),
+        "agent" => of.agent.as_ref(),
         "image" => of.image.as_ref(),
         "model" => of.model.as_ref(),
         _ => of.worker.as_ref(),
@@ -49,11 +50,16 @@ pub(super) fn culprit(kind: Kind, bad: &[Arc<Sighting>], good: &[Arc<Sighting>])
     })
 }
 
-/// Whether most of those before (`good`) were of another version or image than `last`, which is worse: only then can
-/// either be to blame.
+/// Whether most of those before (`good`) were of another version, agent or image than `last`, which is worse: only then
+/// can one of these be to blame.
 pub(super) fn is_of_another(last: &Sighting, good: &[Arc<Sighting>]) -> bool {
-    let others = good.iter().filter(|one| one.version != last.version || one.image != last.image).count();
+    let others = good.iter().filter(|one| one.origin() != last.origin()).count();
     good.len() >= WITNESSES_MIN && 2 * others > good.len()
+}
+
+/// Whether `attribute` is one of those whose first bad one bisecting finds.
+pub(super) fn is_of_origin(attribute: &str) -> bool {
+    matches!(attribute, "version" | "agent" | "image")
 }
 
 #[cfg(test)]

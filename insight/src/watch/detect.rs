@@ -39,8 +39,7 @@ pub struct Suspicion {
     pub bad: Vec<Arc<Sighting>>,
     /// Evaluations from before, as they should be, the oldest first.
     pub good: Vec<Arc<Sighting>>,
-    /// In which versions and images the newest bad one's case was evaluated, the oldest first; empty where that is of no
-    /// matter.
+    /// The origins of the newest bad one's case, the oldest first; empty where that is of no matter.
     pub lineage: Vec<Run>,
 }
 
@@ -136,7 +135,7 @@ impl Detector {
         lineage.push(one);
     }
 
-    /// The versions and images of what was evaluated here.
+    /// The origins of what was evaluated here.
     fn lineage(&self, of: &Sighting) -> Vec<Run> {
         let key = (of.subject.clone(), of.case.clone());
         self.lineages.get(&key).map(Lineage::runs).unwrap_or_default()

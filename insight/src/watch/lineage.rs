@@ -1,8 +1,8 @@
-//! In which versions and images a case was evaluated, one after the other. Pure.
+//! Of which versions, for which agents and in which images a case was evaluated, one after the other. Pure.
 //!
 //! What returns after something else is a run of its own: it is the order of time that counts.
 
-use super::sighting::Sighting;
+use super::sighting::{Origin, Sighting};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -11,11 +11,10 @@ const RUNS_MAX: usize = 16;
 /// Evaluations of each, the newest.
 const ROWS_MAX: usize = 6;
 
-/// Evaluations of one version in one image, with none of another between them.
+/// Evaluations of one version for one agent in one image, with none of another between them.
 #[derive(Debug, Clone)]
 pub struct Run {
-    pub(super) version: Option<Arc<str>>,
-    pub(super) image: Option<Arc<str>>,
+    pub(super) origin: Origin,
     /// The oldest first; never empty.
     pub(super) rows: VecDeque<Arc<Sighting>>,
 }
@@ -34,7 +33,8 @@ impl Lineage {
         if one.outcome.is_none() {
             return;
         }
-        match self.runs.back_mut().filter(|run| run.version == one.version && run.image == one.image) {
+        let origin = one.origin();
+        match self.runs.back_mut().filter(|run| run.origin == origin) {
             Some(run) => {
                 run.rows.push_back(one.clone());
                 if run.rows.len() > ROWS_MAX {
@@ -42,8 +42,7 @@ impl Lineage {
                 }
             }
             None => {
-                let (version, image) = (one.version.clone(), one.image.clone());
-                self.runs.push_back(Run { version, image, rows: VecDeque::from([one.clone()]) });
+                self.runs.push_back(Run { origin, rows: VecDeque::from([one.clone()]) });
                 if self.runs.len() > RUNS_MAX {
                     self.runs.pop_front();
                 }
@@ -74,7 +73,7 @@ mod tests {
         push(9, "spoiled", None);
         (10..30).for_each(|nth| push(nth, "c", Some(false)));
         let of = |lineage: &Lineage| -> Vec<(String, usize)> {
-            let run = |run: &Run| (run.version.as_deref().unwrap_or("").to_owned(), run.rows.len());
+            let run = |run: &Run| (run.origin.version.as_deref().unwrap_or("").to_owned(), run.rows.len());
             lineage.runs.iter().map(run).collect()
         };
         let expected = [("a", 2), ("b", 1), ("a", 1), ("c", ROWS_MAX)];

@@ -28,6 +28,8 @@ pub struct Sighting {
     pub at: Timestamp,
     /// The version of the tool's code.
     pub version: Option<Arc<str>>,
+    /// The revision of the agent that asked for it: the label `agent`.
+    pub agent: Option<Arc<str>>,
     /// The image's digest.
     pub image: Option<Arc<str>>,
     /// The model.
@@ -51,7 +53,26 @@ pub struct Sighting {
     pub rerun: bool,
 }
 
+/// What of an evaluation people change, and can be bisected: of what tool, for what agent, in what image it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) version: Option<Arc<str>>,
+    pub(super) agent: Option<Arc<str>>,
+    pub(super) image: Option<Arc<str>>,
+}
+
+impl Origin {
+    /// The parts by name, the nearest to the subject first.
+    pub(super) fn parts(&self) -> [(&'static str, Option<&Arc<str>>); 3] {
+        [("version", self.version.as_ref()), ("agent", self.agent.as_ref()), ("image", self.image.as_ref())]
+    }
+}
+
 impl Sighting {
+    pub(super) fn origin(&self) -> Origin {
+        Origin { version: self.version.clone(), agent: self.agent.clone(), image: self.image.clone() }
+    }
+
     /// What the watch sees of a row; none of what has no subject of its own: batches and their questions, sums of
     /// others, and programs that neither are a tool's nor try a case. Nor of what people replay: they choose what fails.
     pub fn of(world: &World, row: &Row) -> Option<Self> {
@@ -93,6 +114,7 @@ impl Sighting {
             outcome,
             at: crate::view::time(row.at),
             version: label("code"),
+            agent: label("agent"),
             image: shared(row.image),
             model: shared(row.model),
             worker: shared(row.worker),

@@ -16,6 +16,7 @@ pub(super) fn one(nth: u32) -> Sighting {
         outcome: Some(true),
         at: Timestamp::from_second(1_750_000_000 + i64::from(nth)).expect("in range"),
         version: None,
+        agent: None,
         image: None,
         model: None,
         worker: Some("w1".into()),

@@ -161,6 +161,7 @@ impl Course {
             case: Some(format!("t{}/c{}", job.tool, job.case).into()),
             outcome,
             at,
+            agent: None,
             version: Some(format!("v{}", job.version).into()),
             image: Some(format!("i{}", job.image).into()),
             model: None,

@@ -3,7 +3,7 @@
 
 use super::{Alarm, Deed, ROUND, clock};
 use crate::watch::bisect::Bisect;
-use crate::watch::culprit::{culprit, is_of_another};
+use crate::watch::culprit::{culprit, is_of_another, is_of_origin};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::alert::{Culprit, Rerun};
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Alarm {
         Some(std::iter::once(self.record()).chain(deeds).collect())
     }
 
-    /// None where versions and images are not to blame, or cannot be told apart.
+    /// None where versions, agents and images are not to blame, or cannot be told apart.
     fn begin_bisect(&mut self) -> Option<Bisect> {
         let lineage = std::mem::take(&mut self.lineage);
         let (bad, good) = (&self.witnesses.0, &self.witnesses.1);
@@ -59,9 +59,9 @@ impl Alarm {
         let alike = || culprit(self.alert.kind, bad, good).or_else(|| self.alert.culprit.clone());
         let found = match &self.bisect {
             // Whatever is new in all that is bad, the first of it may have come earlier.
-            Some(bisect) => bisect
-                .culprit()
-                .or_else(|| alike().filter(|found| !matches!(found.attribute.as_str(), "version" | "image"))),
+            Some(bisect) => {
+                bisect.culprit().or_else(|| alike().filter(|found| !is_of_origin(&found.attribute)))
+            }
             None => alike(),
         }?;
         (!self.is_control_bad() || found.attribute == "worker").then_some(found)

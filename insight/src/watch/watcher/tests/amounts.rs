@@ -121,17 +121,21 @@ fn where_even_what_was_fast_takes_longer_now_it_is_the_machines() {
     assert!(stage.told().is_empty());
 }
 
+/// What of a sighting has the versions.
+type Versioned = fn(&mut Sighting, &str);
+
 /// Versions 0, 1, … of which each is evaluated twice, and from `first` on fails; until it is suspected.
-fn until_one_fails(stage: &mut Stage, first: u32) -> Vec<Deed> {
+fn until_one_fails(stage: &mut Stage, first: u32, versioned: Versioned) -> Vec<Deed> {
     let of = |nth: u32| {
         let version = nth / 2;
+        let mut one = one(nth);
+        versioned(&mut one, &version.to_string());
         Sighting {
             case: Some("s/c1".into()),
-            version: Some(version.to_string().into()),
             // It does not fail at once, so that the first evaluation of the first that is worse is no proof.
             outcome: Some(version < first || nth == 2 * first),
             worker: Some(worker(nth).into()),
-            ..one(nth)
+            ..one
         }
     };
     let deeds = stage.until(2 * first + 12, of);
@@ -140,10 +144,15 @@ fn until_one_fails(stage: &mut Stage, first: u32) -> Vec<Deed> {
 }
 
 #[test]
-fn of_several_versions_the_first_that_is_worse_is_named_after_some_were_run_again() {
+fn of_several_versions_or_agents_the_first_that_is_worse_is_named_after_some_were_run_again() {
+    the_first_is_named("version", |one, version| one.version = Some(version.into()));
+    the_first_is_named("agent", |one, agent| one.agent = Some(agent.into()));
+}
+
+fn the_first_is_named(attribute: &str, versioned: Versioned) {
     let first = 20;
     let mut stage = Stage::new(12);
-    let deeds = until_one_fails(&mut stage, first);
+    let deeds = until_one_fails(&mut stage, first, versioned);
     let ids: BTreeMap<JobId, u32> = (0..100).map(|nth| (one(nth).id, nth / 2)).collect();
     let asked = stage.answer_like(deeds, |of| {
         let version = ids[&of];
@@ -153,7 +162,7 @@ fn of_several_versions_the_first_that_is_worse_is_named_after_some_were_run_agai
     let culprit = raised.culprit.as_ref().expect("it is named");
     assert_eq!(
         (culprit.attribute.as_str(), culprit.value.as_str(), culprit.before.as_str()),
-        ("version", "20", "19")
+        (attribute, "20", "19")
     );
     assert!(asked <= 12 && raised.reruns.iter().any(|rerun| rerun.between.is_some()), "{raised:?}");
     assert!(raised.message.contains("in between"), "{}", raised.message);
@@ -162,7 +171,7 @@ fn of_several_versions_the_first_that_is_worse_is_named_after_some_were_run_agai
 #[test]
 fn people_are_told_in_time_even_where_the_first_one_is_not_found() {
     let mut stage = Stage::new(12);
-    let mut open = until_one_fails(&mut stage, 20);
+    let mut open = until_one_fails(&mut stage, 20, |one, version| one.version = Some(version.into()));
     // What is run again to find it never comes back.
     while !open.is_empty() {
         let mut next = Vec::new();
