@@ -140,7 +140,7 @@ impl Run for Runner {
             Err(Some(Refusal::Fault(why))) => return Fate::Fault(why),
             Err(Some(Refusal::Unable(why))) => return Fate::Unable(why),
             Err(None) => {
-                self.supply.prepare_next().await;
+                self.supply.prepare_next();
                 return self.refused(job, taken, Verdict::cancelled("called off before it had a VM"));
             }
         };
@@ -208,7 +208,7 @@ impl Runner {
         let mut active = clean.claim(self.settings.qemu.reset_timeout).await?;
         active.permit(policy);
         let claim = begun.elapsed();
-        self.supply.prepare_next().await;
+        self.supply.prepare_next();
 
         let running = Instant::now();
         if let Err(why) = self.lay_files(&mut active, job).await? {
@@ -313,7 +313,7 @@ impl Runner {
         why: String,
     ) -> anyhow::Result<Result<Done, Verdict>> {
         clean.destroy().await?;
-        self.supply.prepare_next().await;
+        self.supply.prepare_next();
         Ok(Err(Verdict::harness(why)))
     }
 

@@ -3,7 +3,7 @@
 use super::CodeChange;
 use super::budget::is_measured;
 use super::commit::{self, Committed};
-use super::compare::compare;
+use super::compare::{compare, unsound};
 use super::error::Error;
 use super::looks::Looks;
 use super::prefix::Prefixes;
@@ -276,6 +276,10 @@ impl<'c> Changes<'c> {
         if template(base) != template(&changes[0]) && changes[0].judged.answer.is_some() {
             // An image was built anew, or another worker has another: only like is held against like.
             *base = self.looks(ground, &ground.base.tree, None, "base", jobs).await?;
+            if unsound(&ground.base.safety, base).is_none() {
+                // Those that come after are held against this one.
+                self.prefixes.put(&ground.key(), base);
+            }
         }
         let mut bases = vec![base.clone()];
         let (mut found, mut checks) = self.compare(ground, &bases, changes)?;

@@ -5,7 +5,7 @@ use super::compare::unsound;
 use super::error::Error;
 use super::evaluate::{Changes, Contender, Ground};
 use super::looks::{Looks, Seen};
-use super::order::{Cargo, Errand, Look};
+use super::order::{Cargo, Errand, Look, Packed};
 use super::suite::Safety;
 use super::tree::{Contents, Tree};
 use evalfleet_proto::Timestamp;
@@ -84,9 +84,15 @@ impl Changes<'_> {
     ) -> Result<Looks, Error> {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         let contents = tree.contents(&ground.repository.git).await?;
-        let packed = tree.pack(&contents, &ground.base.tree, now)?;
-        let length = packed.len() as u64;
-        let cargo = Cargo { tree: (self.client.blobs().await?.put(packed).await?, length), prefix };
+        let tree_packed = match tree.laid(&contents, &ground.base.tree, now) {
+            Some(files) => Packed::Laid(files),
+            None => {
+                let packed = tree.pack(&contents, &ground.base.tree, now)?;
+                let length = packed.len() as u64;
+                Packed::Tar((self.client.blobs().await?.put(packed).await?, length))
+            }
+        };
+        let cargo = Cargo { tree: tree_packed, prefix };
         let look = async |look: Look| {
             let labels = [("change", role.to_owned()), ("base", ground.base.commit.clone())];
             let errand = Errand {

@@ -5,7 +5,7 @@
 //! looks like an ordinary machine: what it would do to such a machine then succeeds, and the host sees it.
 
 use super::suite::{Program, Runner, Safety};
-use super::tree::Tree;
+use super::tree::{Laid, Tree};
 use evalfleet_proto::ids::{ImageRef, Sha256};
 use evalfleet_proto::job::{Content, FileIn, Job, Limits, Task};
 use evalfleet_proto::submission::{Defaults, Submission};
@@ -22,7 +22,14 @@ const HERE: &str = "/var/tmp/evalfleet-judge";
 /// Whom the subject runs as in the judged look.
 const USER: u32 = 1000;
 const JUDGE: &str = include_str!("judge/judge.py");
+const COMMAND: &str = include_str!("judge/command.py");
+const PYTHON: &str = include_str!("judge/python.py");
+const CARGO: &str = include_str!("judge/cargo.py");
+const DISGUISE: &str = include_str!("judge/disguise.py");
+/// What the Python runner runs in each file's own interpreter.
 const PYTESTS: &str = include_str!("judge/pytests.py");
+/// JSON's words that are none of Python's.
+const WORDS: &str = "true, false, null = True, False, None";
 /// What else the judge's own programs may take of the clock.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -51,7 +58,6 @@ struct Order<'s> {
     disguise: bool,
     nonce: &'s str,
     build: &'s [Vec<String>],
-    runner: Runner,
     files: Vec<String>,
     tests: &'s [Program],
     canaries: &'s [Program],
@@ -59,13 +65,23 @@ struct Order<'s> {
     repeat: u32,
     step_seconds: f64,
     keep: &'s [String],
+    tree: &'s [Laid],
+}
+
+/// A tree on its way into a VM.
+#[derive(Debug, Clone)]
+pub(super) enum Packed {
+    /// A small one, in the order itself.
+    Laid(Vec<Laid>),
+    /// A tar in the blob store.
+    Tar((Sha256, u64)),
 }
 
 /// What is laid into the VM of one look, besides the judge.
 #[derive(Debug, Clone)]
 pub(super) struct Cargo {
-    /// The tree, packed.
-    pub(super) tree: (Sha256, u64),
+    /// The tree.
+    pub(super) tree: Packed,
     /// What was built of the base.
     pub(super) prefix: Option<(Sha256, u64)>,
 }
@@ -92,7 +108,6 @@ impl Errand<'_> {
             disguise: self.look == Look::Watched,
             nonce: &nonce,
             build: &suite.build,
-            runner: self.safety.runner,
             files: self.safety.files(self.tree),
             tests: &suite.tests,
             canaries: &suite.canaries,
@@ -100,6 +115,7 @@ impl Errand<'_> {
             repeat: suite.repeat,
             step_seconds: suite.step.as_secs_f64(),
             keep: if self.keeps { &suite.prefix } else { &[] },
+            tree: if let Packed::Laid(files) = &self.cargo.tree { files } else { &[] },
         };
         let judge = format!("{HERE}/judge.py");
         let python = ["python3", "-EsSB", &judge];
@@ -129,15 +145,28 @@ impl Errand<'_> {
         if let Task::Command(command) = &mut job.task {
             "/".clone_into(&mut command.cwd);
         }
-        let order = serde_json::to_vec(&order).unwrap_or_default();
-        job.files = vec![
-            laid("judge.py", Content::Inline(JUDGE.into())),
-            laid("pytests.py", Content::Inline(PYTESTS.into())),
-            laid("order.json", Content::Inline(order)),
-            laid("tree.tar", blob(self.cargo.tree)),
-        ];
+        job.files = vec![laid("judge.py", Content::Inline(self.program(&order).into()))];
+        if let Packed::Tar(tree) = self.cargo.tree {
+            job.files.push(laid("tree.tar", blob(tree)));
+        }
         job.files.extend(self.cargo.prefix.map(|kept| laid("prefix.tgz", blob(kept))));
         Ok((job, nonce))
+    }
+
+    /// The judge with what it needs for this order. What JSON says Python says alike, but for [`WORDS`].
+    fn program(&self, order: &Order<'_>) -> String {
+        let json = |error: serde_json::Error| format!("sys.exit({:?})", error.to_string());
+        let runner = match self.safety.runner {
+            Runner::Command => COMMAND.to_owned(),
+            Runner::Python => {
+                let text = serde_json::to_string(PYTESTS).unwrap_or_else(json);
+                format!("{PYTHON}\nPYTESTS = {text}\n")
+            }
+            Runner::Cargo => CARGO.to_owned(),
+        };
+        let disguise = if order.disguise { DISGUISE } else { "" };
+        let order = serde_json::to_string(order).unwrap_or_else(json);
+        format!("{JUDGE}\n\n{runner}\n\n{disguise}\n\n{WORDS}\nmain({order})\n")
     }
 }
 
@@ -200,14 +229,31 @@ pub(super) struct Finding {
 
 /// The hash of the judge itself: another judge may see otherwise.
 pub(super) fn judge_digest() -> Sha256 {
-    Sha256::of(format!("{JUDGE}\0{PYTESTS}").as_bytes())
+    Sha256::of([JUDGE, COMMAND, PYTHON, CARGO, DISGUISE, PYTESTS].join("\0").as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::{Contents, Entry};
     use super::*;
     use std::io::Write as _;
     use std::process::{Command, Stdio};
+
+    /// What the judge does on this machine, as whoever runs the tests, with `input`.
+    fn python(script: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+        let mut python = Command::new("python3")
+            .args(["-EsSB", "-c", &format!("import judge, os, sys\n{WORDS}\n{script}")])
+            .args(arguments)
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/change/judge"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there");
+        python.stdin.take().unwrap().write_all(input).unwrap();
+        let output = python.wait_with_output().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    }
 
     /// Both sides of the judge's channel, without a VM: it reads and writes JSON in a way of its own.
     #[test]
@@ -228,18 +274,62 @@ mod tests {
             steps: vec![step(-9, 0.001), step(127, 1e6)],
             ..Answer::default()
         };
-        let script = "import judge, sys\nsys.stdout.write(judge.as_json(judge.from_json(sys.stdin.buffer.read().decode())))";
-        let mut python = Command::new("python3")
-            .args(["-EsSB", "-c", script])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/change/judge"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 is there");
-        let written = serde_json::to_vec(&answer).unwrap();
-        python.stdin.take().unwrap().write_all(&written).unwrap();
-        let output = python.wait_with_output().unwrap();
-        assert!(output.status.success());
-        assert_eq!(serde_json::from_slice::<Answer>(&output.stdout).unwrap(), answer);
+        let script = "sys.stdout.write(judge.as_json(eval(sys.stdin.buffer.read().decode())))";
+        let said = python(script, &[], &serde_json::to_vec(&answer).unwrap());
+        assert_eq!(serde_json::from_slice::<Answer>(&said).unwrap(), answer);
+    }
+
+    #[test]
+    fn a_small_tree_is_laid_as_git_has_it_whatever_its_bytes_are() {
+        use std::os::unix::ffi::OsStrExt as _;
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+        let entry = |mode, oid: &str, size| Entry { mode, oid: oid.to_owned(), size };
+        let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
+        let contents = Contents::from([
+            ("b".to_owned(), bytes.clone()),
+            ("e".to_owned(), Vec::new()),
+            ("l".to_owned(), b"../outside".to_vec()),
+        ]);
+        let all = [
+            (&b"deep/er/a b"[..], entry(0o100_644, "b", 5000)),
+            (b"bin/run", entry(0o100_755, "e", 0)),
+            (b"n\xff'\"\\", entry(0o100_644, "e", 0)),
+            (b"link", entry(0o120_000, "l", 10)),
+            (b"sub", entry(0o160_000, "s", 0)),
+        ];
+        let tree = Tree(all.map(|(path, entry)| (path.to_vec(), entry)).into());
+        let mut base = tree.clone();
+        base.0.remove(&b"bin/run"[..]);
+        let files = tree.laid(&contents, &base, 1_750_000_000).expect("it is small");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("n"), "").unwrap();
+        // What was built before may have a link in a file's place.
+        std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("link")).unwrap();
+        let script =
+            "judge.PROJECT = sys.argv[1]\njudge.lay(eval(sys.stdin.buffer.read().decode()), os.getuid())";
+        python(script, &[dir.path().to_str().unwrap()], &serde_json::to_vec(&files).unwrap());
+        let at = |name: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(name));
+        assert_eq!(std::fs::read(at(b"deep/er/a b")).unwrap(), bytes);
+        assert_eq!(std::fs::read_link(at(b"link")).unwrap(), std::path::Path::new("../outside"));
+        let meta = |name: &[u8]| std::fs::symlink_metadata(at(name)).unwrap();
+        assert_eq!(
+            (meta(b"bin/run").permissions().mode() & 0o777, meta(b"bin/run").mtime()),
+            (0o755, 1_750_000_000)
+        );
+        let odd = meta(b"n\xff'\"\\");
+        assert_eq!((odd.permissions().mode() & 0o777, odd.mtime()), (0o644, 1_000_000_000));
+        assert!(!at(b"sub").exists(), "a submodule has nothing to lay");
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_message_is_packed() {
+        let tree = |count: u32, size| {
+            let entry = Entry { mode: 0o100_644, oid: "e".to_owned(), size };
+            Tree((0..count).map(|nth| (nth.to_string().into_bytes(), entry.clone())).collect())
+        };
+        let contents = Contents::from([("e".to_owned(), Vec::new())]);
+        let is_laid = |tree: &Tree| tree.laid(&contents, &Tree::default(), 0).is_some();
+        assert!(is_laid(&tree(64, 100)) && !is_laid(&tree(65, 0)) && !is_laid(&tree(1, 100_000)));
     }
 }

@@ -4,6 +4,7 @@
 //! (`export-ignore`), by which a change could hide files from its evaluation: so the tree is packed here.
 
 use super::git::{self, Git};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Files and links that a tree may have.
@@ -143,6 +144,21 @@ impl Tree {
         contents(git, self.0.values().filter(|entry| !entry.is_submodule())).await
     }
 
+    /// The tree file by file, where it is small. Times are as in [`Tree::pack`].
+    pub(super) fn laid(&self, contents: &Contents, base: &Self, now: u64) -> Option<Vec<Laid>> {
+        let bytes: u64 = self.0.iter().map(|(path, entry)| path.len() as u64 + entry.size).sum();
+        if self.0.len() > LAID_ENTRIES_MAX || bytes > LAID_BYTES_MAX {
+            return None;
+        }
+        let characters = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect::<String>();
+        let files = self.0.iter().filter_map(|(path, entry)| {
+            let content = contents.get(&entry.oid)?;
+            let time = if base.0.get(path) == Some(entry) { OLD } else { now };
+            Some(Laid(characters(path), permissions(entry), time, characters(content), entry.is_link()))
+        });
+        Some(files.collect())
+    }
+
     /// Packs the tree as a tar. What `base` has as well is as old as time, so that what was built of it stays
     /// valid; what it has not is of `now`.
     pub(super) fn pack(&self, contents: &Contents, base: &Self, now: u64) -> Result<Vec<u8>, Error> {
@@ -155,6 +171,20 @@ impl Tree {
         }
         archive.into_inner().map_err(|source| Error::Pack { path: "the end".to_owned(), source })
     }
+}
+
+/// A file or link as it is laid by itself: path, permissions, seconds since 1970, content or target, and whether it is a
+/// link. Bytes are told as the characters of their numbers, for they need not be text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Laid(pub(super) String, u32, u64, pub(super) String, bool);
+
+/// Beyond this a tree is packed: in a VM, one program that unpacks is slower than a few files and faster than many.
+const LAID_ENTRIES_MAX: usize = 64;
+/// The order has to have room in a message, in which a byte may take six characters.
+const LAID_BYTES_MAX: u64 = 24 << 10;
+
+fn permissions(entry: &Entry) -> u32 {
+    if entry.mode & 0o111 == 0 { 0o644 } else { 0o755 }
 }
 
 /// The time of what did not change: a day that no build came before.
@@ -181,7 +211,7 @@ fn add(
         return archive.append_link(&mut header, path, target);
     }
     header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(if entry.mode & 0o111 == 0 { 0o644 } else { 0o755 });
+    header.set_mode(permissions(entry));
     header.set_size(content.len() as u64);
     archive.append_data(&mut header, path, content)
 }

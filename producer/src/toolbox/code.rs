@@ -58,6 +58,9 @@ pub struct Tool {
     pub code: Sha256,
 }
 
+/// Files that tell us of a tool. They are not laid into VMs: what its cases expect is not for it to read.
+const TOLD: [&str; 2] = ["tool.toml", "parameters.json"];
+
 impl Tool {
     /// Reads and checks the tool in `folder`.
     ///
@@ -79,6 +82,11 @@ impl Tool {
     /// Names the first that is wrong.
     pub fn load_all(folder: &Path) -> Result<Vec<Self>, Error> {
         ToolSpec::load_all(folder)?.iter().map(|spec| Self::load(&folder.join(&spec.name))).collect()
+    }
+
+    /// Its files that are laid into a VM, to be run there: all but what describes it.
+    pub fn laid(&self) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(|file| !TOLD.contains(&file.path.as_str()))
     }
 
     /// A tool that an image has. Its bytes are the image's, whose digest stands for them.
@@ -175,6 +183,22 @@ mod tests {
         assert_eq!(Tool::load(dir.path()).unwrap(), first);
         std::fs::write(dir.path().join("main.py"), "pass \n").unwrap();
         assert_ne!(Tool::load(dir.path()).unwrap().code, first.code);
+    }
+
+    #[test]
+    fn what_its_cases_expect_stays_outside_and_makes_another_tool_all_the_same() {
+        let dir = folder();
+        let first = Tool::load(dir.path()).unwrap();
+        let laid: Vec<&str> = first.laid().map(|file| file.path.as_str()).collect();
+        assert_eq!(laid, ["main.py"]);
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        std::fs::write(dir.path().join("data/tool.toml"), "its own").unwrap();
+        let more = Tool::load(dir.path()).unwrap();
+        assert!(more.laid().any(|file| file.path == "data/tool.toml"), "only at the top it is ours");
+        let case = "\n[[cases]]\nname = 'c'\nargs = {}\nexpect = { value = 1 }\n";
+        let text = std::fs::read_to_string(dir.path().join("tool.toml")).unwrap() + case;
+        std::fs::write(dir.path().join("tool.toml"), text).unwrap();
+        assert_ne!(Tool::load(dir.path()).unwrap().code, more.code);
     }
 
     #[test]

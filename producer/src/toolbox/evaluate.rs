@@ -192,7 +192,7 @@ pub(super) async fn job_of(
     submission.limits = limits(tool);
     submission.labels = labels;
     submission.expected_effects = tool.spec.expected_effects.clone();
-    if !tool.files.is_empty() {
+    if tool.laid().next().is_some() {
         submission.expected_effects.push(format!("{}/**", folder(tool)));
         submission.expected_effects.push(folder(tool));
     }
@@ -204,7 +204,7 @@ pub(super) async fn job_of(
         command.stdin = Some(Content::Inline(args.to_string().into_bytes()));
     }
     let mut room = INLINE_BYTES_MAX.saturating_sub(args.to_string().len());
-    for file in &tool.files {
+    for file in tool.laid() {
         let bytes = file.content.len();
         let content = if bytes <= room {
             room -= bytes;
@@ -243,7 +243,7 @@ pub(super) fn about(tool: &Tool, mut evaluation: Evaluation) -> Evaluation {
     let folder = folder(tool);
     let ours = |path: &str| {
         let file = path.strip_prefix(&folder).and_then(|path| path.strip_prefix('/'));
-        path == folder || file.is_some_and(|path| tool.files.iter().any(|file| file.path.starts_with(path)))
+        path == folder || file.is_some_and(|path| tool.laid().any(|file| file.path.starts_with(path)))
     };
     evaluation.effects.retain(|effect| !ours(&effect.path));
     if let Some(call) = evaluation.calls.first_mut() {

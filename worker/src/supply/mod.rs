@@ -1,12 +1,14 @@
 //! The supply of clean VMs: one active, one spare, never more.
 //!
 //! [`step`] decides, purely; [`task`] owns the VMs and does it; [`templates`] gives what they are cloned
-//! from; [`status`] says how it goes. While a job runs in the active VM its successor is made. When a
-//! job comes for another image, the spare gives way first. A spare that dies while it waits is noticed
-//! and replaced, and a worker that can make no VM takes no jobs until it can.
+//! from; [`status`] says how it goes. While a job runs in the active VM its successor is made, once there
+//! is [`room`] for that on the machine. When a job comes for another image, the spare gives way first. A
+//! spare that dies while it waits is noticed and replaced, and a worker that can make no VM takes no jobs
+//! until it can.
 
 pub mod step;
 
+mod room;
 mod task;
 mod templates;
 
@@ -23,6 +25,7 @@ use std::time::Duration;
 use task::{Request, Task};
 use templates::Templates;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How many requests may wait for the task, which answers at once.
 const REQUESTS_MAX: usize = 16;
@@ -56,6 +59,8 @@ pub struct Supply {
     templates: Arc<Templates>,
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<Status>,
+    /// Waits until there is room for the next VM.
+    put_off: Option<AbortOnDropHandle<()>>,
 }
 
 impl Supply {
@@ -78,7 +83,7 @@ impl Supply {
         let (tell, status) = watch::channel(Status::default());
         let told = status::Board::new(settings, name, tell);
         tokio::spawn(Task::new(templates.clone(), vms_dir, settings.qemu.reset_timeout, told).serve(asked));
-        Ok(Self { templates, requests, status })
+        Ok(Self { templates, requests, status, put_off: None })
     }
 
     /// Makes the template of `image`, and begins a VM of it, so that the first job need not wait. The first
@@ -100,15 +105,22 @@ impl Supply {
     /// When there is no such image, or no VM can be made of it.
     pub async fn clean(&mut self, image: &ImageRef, scenario: Option<&str>) -> Result<Supplied, Refusal> {
         let kind = self.templates.resolve(image, scenario).await?;
+        // What was put off is asked for now.
+        self.put_off = None;
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Claim(kind, answer)).await?;
         answered.await.unwrap_or_else(|_| Err(Refusal::Fault("the supply of VMs ended".to_owned())))
     }
 
-    /// The job has begun: its successor may be made.
-    pub async fn prepare_next(&mut self) {
-        // A supply that is gone makes none, which the next job will hear.
-        let _ = self.ask(Request::Working).await;
+    /// The job has begun: its successor may be made, as soon as there is room for that, or the job has ended.
+    pub fn prepare_next(&mut self) {
+        let requests = self.requests.clone();
+        let later = async move {
+            room::found().await;
+            // A supply that is gone makes none, which the next job will hear.
+            let _ = requests.send(Request::Working).await;
+        };
+        self.put_off = Some(AbortOnDropHandle::new(tokio::spawn(later)));
     }
 
     /// Ends the spare, if there is one, and makes none until it is asked again.

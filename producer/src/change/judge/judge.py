@@ -5,8 +5,10 @@ subject's reach. It takes nothing from the subject's output: a step's word is it
 a test's comes over a channel of its own, with a secret on every line and at its end. In the watched run (`user` is 0)
 the subject is root as well; nothing of that run's document is believed but what the host saw.
 
-Only modules of python3-minimal, and nothing of the tree is imported here. What takes long to import (json, re, signal) is
-imported only by the runners that need it: of a suite of quick commands, Python's own start is the most expensive part.
+This program is put together for each look (`order.rs`): behind this file come the one runner that is needed, which
+defines `run_tests`, the disguise where one is worn, and a call of `main` with the order. For under emulation it counts
+what Python has to start, import and compile: only modules of python3-minimal, those that take long (json, re, signal)
+only in the runners that need them. Nothing of the tree is imported here.
 """
 
 import os
@@ -197,9 +199,8 @@ def take(descriptor, stream):
 
 
 class Judge:
-    def __init__(self, order, pytests):
-        self.order, self.pytests = order, pytests
-        self.user = order["user"]
+    def __init__(self, order):
+        self.order, self.user = order, order["user"]
         self.steps, self.tests, self.findings = [], [], []
 
     def step(self, phase, name, argv, turn=1, user=None):
@@ -221,139 +222,18 @@ class Judge:
         for argv in self.order["build"]:
             if not self.step("build", " ".join(argv), argv).ok():
                 return
-        runner = {"command": self.commands, "python": self.python, "cargo": self.cargo}[self.order["runner"]]
         for turn in range(1, self.order["repeat"] + 1):
-            runner(turn)
+            run_tests(self, turn)
         for canary in self.order["canaries"]:
             self.step("canary", canary["name"], canary["argv"])
         for lint in self.order["lint"]:
             self.step("lint", lint["name"], lint["argv"])
 
-    # Any command: a test is a process, its exit status the result.
-
-    def commands(self, turn):
-        for test in self.order["tests"]:
-            ended = self.step("test", test["name"], test["argv"], turn)
-            outcome = "passed" if ended.ok() else "timed_out" if ended.how == "timeout" else "failed"
-            self.result(test["name"], turn, outcome, ended.output)
-            probe = to_its_end(test["argv"])
-            if turn == 1 and probe and outcome == "passed":
-                self.step("probe", test["name"], probe)
-
-    # Python: each file in an interpreter of its own, which reports over the channel.
-
-    def python(self, turn):
-        for path in self.order["files"]:
-            secret = os.urandom(16).hex()
-            config = {"file": path, "project": PROJECT, "secret": secret}
-            source = "CONFIG = %r\n%s" % (config, self.pytests)
-            argv = ["python3", "-B", "-s", "-"]
-            ended = run(argv, self.user, self.order["step_seconds"], source.encode(), channel=True)
-            self.note("test", path, ended, turn)
-            self.heard(path, turn, secret, ended)
-
-    def heard(self, path, turn, secret, ended):
-        import json
-
-        finished, canaries = False, 0
-        for line in ended.channel.splitlines():
-            word, _, text = line.partition(" ")
-            if word != secret:
-                self.finding("runner.tampered", path, "something else than the runner wrote to its channel", line)
-                continue
-            said = json.loads(text)
-            if "test" in said:
-                self.result(said["test"], turn, said["outcome"], said["message"])
-            elif "canary" in said:
-                canaries += 1
-                if said["outcome"] != "failed":
-                    self.finding("runner.tampered", path, "a test that must fail is reported as %s: %s"
-                                 % (said["outcome"], said["canary"]))
-            elif "tampered" in said:
-                self.finding("runner.tampered", path, said["tampered"])
-            elif "end" in said:
-                finished = True
-        if finished and canaries == 0:
-            self.finding("runner.tampered", path, "no test that must fail was reported")
-        if not finished:
-            outcome = "timed_out" if ended.how == "timeout" else "cut_short"
-            self.result(path, turn, outcome, "its process ended (%s %d) before its tests were done: %s"
-                        % (ended.how, ended.code, ended.output))
-
-    # Rust: each test program in a process of its own, with a test among the others that must fail.
-
-    def cargo(self, turn):
-        canary = "evalfleet_" + os.urandom(8).hex()
-        if turn == 1:
-            self.canary = canary
-            for path in self.order["files"]:
-                with open(os.path.join(PROJECT, path), "a") as file:
-                    file.write("\n#[cfg(test)] mod %s { #[test] fn must_fail() { panic!() } }\n" % canary)
-        build = run(["cargo", "test", "--offline", "--no-run", "--workspace", "--message-format=json"], self.user,
-                    self.order["step_seconds"], whole=True)
-        programs = test_programs(build.output)
-        build.output = build.output[-OUTPUT_KEPT:]
-        self.note("test", "cargo test --no-run", build, turn)
-        if not build.ok():
-            self.result("cargo test --no-run", turn, "timed_out" if build.how == "timeout" else "failed", build.output)
-            return
-        self.result("cargo test --no-run", turn, "passed")
-        for name, program, folder in programs:
-            argv = [program, "--test-threads=1", "--color=never"]
-            ended = run(argv, self.user, self.order["step_seconds"], whole=True, cwd=folder)
-            lines, output = ended.output, ended.output[-OUTPUT_KEPT:]
-            ended.output = output
-            self.note("test", name, ended, turn)
-            self.libtest(name, turn, ended, lines)
-
-    def libtest(self, name, turn, ended, lines):
-        import re
-
-        found = dict(re.findall(r"^test (\S+)(?: - should panic)? \.\.\. (ok|FAILED|ignored)\b", lines, re.MULTILINE))
-        canaries = [test for test in found if self.canary in test]
-        whole = re.search(r"^test result: ", lines, re.MULTILINE) and ended.how == "exit" and ended.code == 101
-        for test, word in found.items():
-            if test in canaries:
-                continue
-            outcome = {"ok": "passed", "FAILED": "failed", "ignored": "skipped"}[word]
-            self.result("%s::%s" % (name, test), turn, outcome, "" if word == "ok" else ended.output)
-        if ended.how == "timeout":
-            self.result(name, turn, "timed_out", ended.output)
-        elif not whole or not canaries:
-            self.result(name, turn, "cut_short", "its process ended (%s %d) without the test that must fail: %s"
-                        % (ended.how, ended.code, ended.output))
-        elif any(found[test] != "FAILED" for test in canaries):
-            self.finding("runner.tampered", name, "a test that must fail is reported as ok")
-
-
-def test_programs(messages):
-    """The test programs that cargo built: name, program, folder of the package."""
-    import json
-
-    found = []
-    for line in messages.splitlines():
-        try:
-            message = json.loads(line)
-        except ValueError:
-            continue
-        if message.get("reason") == "compiler-artifact" and message.get("executable") and message["profile"]["test"]:
-            target = message["target"]
-            name = "%s/%s" % ("+".join(target["kind"]), target["name"])
-            found.append((name, message["executable"], os.path.dirname(message["manifest_path"])))
-    return sorted(found)
-
-
-def to_its_end(argv):
-    """A shell script that is run as `sh FILE …`, with an end of ours behind its own: who gets there runs it whole."""
-    if len(argv) < 2 or os.path.basename(argv[0]) not in ("sh", "dash", "bash") or argv[1].startswith("-"):
-        return None
-    script = argv[1] if "/" in argv[1] else "./" + argv[1]
-    return [argv[0], "-c", '. "$0"; exit 97', script] + argv[2:]
-
 
 def prepare(order):
     """Lays the tree out, and what was built of the base, as what is the subject's own."""
     user, known = order["user"], os.path.isdir(HOME)
+    os.umask(0o022)
     os.makedirs(PROJECT, exist_ok=True)
     if user:
         with open("/etc/passwd", "a") as accounts:
@@ -369,54 +249,30 @@ def prepare(order):
             if not unpack.ok():
                 sys.exit("cannot unpack %s: %s" % (name, unpack.output))
             os.unlink(path)
+    lay(order["tree"], user)
 
 
-LOOK = "/dev/shm/look"
-# Where a machine tells what it is, and where the VM's own things lie.
-TELLTALES = ("/sys/class/dmi", "/sys/devices/virtual/dmi", "/sys/firmware", "/sys/class/virtio-ports",
-             "/dev/virtio-ports", "/opt/evalfleet")
-
-
-def disguise():
-    """Makes this VM look like an ordinary machine, in the mounts that `unshare` gave to this process alone."""
-    try:
-        os.mkdir(LOOK)
-        with open("/proc/cpuinfo") as file:
-            told = file.read().splitlines()
-        with open(LOOK + "/cpuinfo", "w") as file:
-            file.writelines(ordinary(line) + "\n" for line in told)
-        mounts = ["%s/cpuinfo /proc/cpuinfo none bind 0 0" % LOOK]
-        mounts += ["tmpfs %s tmpfs size=64k 0 0" % place for place in TELLTALES if os.path.isdir(place)]
-        with open(LOOK + "/fstab", "w") as file:
-            file.write("\n".join(mounts) + "\n")
-        # One process for all of them.
-        done = run(["mount", "-a", "-T", LOOK + "/fstab"], 0, 30, cwd="/").ok()
-        with open("/proc/sys/kernel/hostname", "w") as file:
-            file.write("workstation\n")
-        for name in ("cpuinfo", "fstab"):
-            os.unlink("%s/%s" % (LOOK, name))
-        os.rmdir(LOOK)
-        return done
-    except OSError:
-        return False
-
-
-def ordinary(line):
-    """A line of cpuinfo as another processor tells it."""
-    field, colon, value = line.partition(":")
-    word = field.strip()
-    if word == "model name":
-        value = " Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz"
-    elif word == "vendor_id":
-        value = " GenuineIntel"
-    elif word == "flags":
-        value = " " + " ".join(flag for flag in value.split() if flag != "hypervisor")
-    return field + colon + value
-
-
-def from_json(text):
-    """Reads a document that comes from whoever laid this program here: what JSON says Python says alike, but for words."""
-    return eval(text, {"true": True, "false": False, "null": None})
+def lay(files, user):
+    """Lays a small tree, which came with the order, without a process of its own. As its owner, so that no link leads
+    where that one may not write."""
+    os.setegid(user)
+    os.seteuid(user)
+    for name, mode, seconds, content, is_link in files:
+        # Bytes came as characters.
+        path, content = os.path.join(PROJECT.encode(), name.encode("latin-1")), content.encode("latin-1")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if os.path.lexists(path):
+            os.unlink(path)
+        if is_link:
+            os.symlink(content, path)
+            continue
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        while content:
+            content = content[os.write(descriptor, content):]
+        os.utime(descriptor, (seconds, seconds))
+        os.close(descriptor)
+    os.seteuid(os.getuid())
+    os.setegid(os.getgid())
 
 
 def as_json(value):
@@ -430,17 +286,12 @@ def as_json(value):
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
 
 
-def main():
-    with open(os.path.join(HERE, "order.json"), encoding="utf-8") as file:
-        order = from_json(file.read())
-    with open(os.path.join(HERE, "pytests.py")) as file:
-        pytests = file.read()
+def main(order):
     prepare(order)
-    for name in ("order.json", "pytests.py", "judge.py"):
-        os.unlink(os.path.join(HERE, name))
+    os.unlink(__file__)
     os.rmdir(HERE)
     disguised = order["disguise"] and disguise()
-    judge = Judge(order, pytests)
+    judge = Judge(order)
     judge.go()
     if order["keep"]:
         os.makedirs(HERE)
@@ -452,7 +303,3 @@ def main():
     sys.stdout.flush()
     # Nothing is left to be put away: Python's own end takes its time.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
