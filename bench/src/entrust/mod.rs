@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 const CASES: usize = 20;
 /// Workers, each with a VM of its own.
 const WORKERS: u32 = 2;
+/// How long it is waited for spares at most.
+const REST_MAX: Duration = Duration::from_secs(60);
 /// Units of the build: a second each.
 const UNITS: usize = 12;
 
@@ -120,6 +122,7 @@ struct Idle {
     effects: Series,
     report: Series,
     around: Series,
+    pressed: Series,
 }
 
 impl Idle {
@@ -136,7 +139,7 @@ impl Idle {
         self.around.push(whole.saturating_sub(queued + claim + run + effects + report));
     }
 
-    fn rows(&self) -> [(&'static str, &Series); 8] {
+    fn rows(&self) -> [(&'static str, &Series); 9] {
         [
             ("a change whose commands do nothing, its base known", &self.whole),
             ("  beyond its commands in the VM", &self.beyond),
@@ -146,6 +149,7 @@ impl Idle {
             ("  its judged look: stopping the VM, its effects", &self.effects),
             ("  its judged look: the report", &self.report),
             ("  around it: git, packing, the other look, the verdict", &self.around),
+            ("another right after it", &self.pressed),
         ]
     }
 }
@@ -278,16 +282,40 @@ async fn idle(evaluator: &SecureEvaluator, rounds: usize) -> anyhow::Result<Idle
     let project = Project::new(0)?;
     let mut idle = Idle::default();
     for round in 0..=rounds {
-        let request = request(&project, [project.patch("build.sh", &format!("# {round}\ntrue\n"))?]);
-        let begun = Instant::now();
-        let outcome = evaluate(evaluator, &request).await?;
-        let took = begun.elapsed();
-        ensure!(one(&outcome)?.verdict == Verdict::Safe, "{:?}", one(&outcome)?.violations);
+        let change = async |note| {
+            let patch = project.patch("build.sh", &format!("# {note} {round}\ntrue\n"))?;
+            let begun = Instant::now();
+            let outcome = evaluate(evaluator, &request(&project, [patch])).await?;
+            let took = begun.elapsed();
+            ensure!(one(&outcome)?.verdict == Verdict::Safe, "{:?}", one(&outcome)?.violations);
+            Ok((took, outcome))
+        };
+        rested(evaluator.settings()).await?;
+        let (took, outcome) = change("rested").await?;
+        // Its own VMs' successors are still being made.
+        let (pressed, _) = change("pressed").await?;
         if round > 0 {
             idle.note(took, one(&outcome)?);
+            idle.pressed.push(pressed);
         }
     }
     Ok(idle)
+}
+
+/// Waits until every worker has a spare, as the workers of a fleet have that is not under pressure.
+async fn rested(settings: &Settings) -> anyhow::Result<()> {
+    let workers = settings.state_dir().join("workers");
+    let is_ready = |number: u32| {
+        let said = std::fs::read(workers.join(format!("worker-{number}.json"))).unwrap_or_default();
+        let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+        said["supply"]["spare"] == "ready"
+    };
+    let until = Instant::now() + REST_MAX;
+    while !(1..=WORKERS).all(is_ready) {
+        ensure!(Instant::now() < until, "no spare stands ready after {} s", REST_MAX.as_secs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 /// How many different verdicts the same change comes to, whenever it is evaluated.

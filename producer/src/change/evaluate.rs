@@ -7,6 +7,7 @@ use super::compare::{compare, unsound};
 use super::error::Error;
 use super::looks::Looks;
 use super::prefix::Prefixes;
+use super::program::{self, Program};
 use super::report::{BaseOf, ChangeOf, Ending, SafetyResult, Subject, SuiteOf, Verdict};
 use super::source::{self, Applied, Base, Change, Repository};
 use super::violation::{VIOLATIONS_MAX, Violation};
@@ -96,6 +97,7 @@ pub(super) struct Ground<'g> {
     pub(super) base: &'g Base,
     pub(super) image: ImageRef,
     suite: SuiteOf,
+    pub(super) program: Program,
     pub(super) repository: &'g Repository,
     started: Timestamp,
 }
@@ -174,21 +176,40 @@ impl<'c> Changes<'c> {
         let image = self.image_of(&base, request)?;
         let digest = Sha256::of(&serde_json::to_vec(&base.safety).unwrap_or_default());
         let suite = SuiteOf { name: base.safety.name.clone(), declared: base.safety.declared, digest };
-        let ground = Ground { base: &base, image, suite, repository: &repository, started };
+        let program = self.program(base.safety.runner, &image);
+        let ground = Ground { base: &base, image, suite, program, repository: &repository, started };
         // What does not apply needs no base.
         let apply = futures::stream::iter(&request.candidates).map(async |candidate| Contender {
             candidate,
             applied: ground.repository.apply(ground.base, &candidate.change).await,
             looks: None,
         });
-        let mut contenders: Vec<Contender<'_>> = apply.buffered(APPLIED_AT_ONCE).collect().await;
+        let contenders: Vec<Contender<'_>> = apply.buffered(APPLIED_AT_ONCE).collect().await;
         tracing::debug!(since = ?begun.elapsed(), "the changes are applied");
         let runs = contenders.iter().any(|contender| contender.runs(&ground).is_some());
-        let seen = match if runs { self.known(&ground).await } else { None } {
+        let (evaluated, ()) = tokio::join!(self.candidates(&ground, contenders, runs, tell), async {
+            if runs && !ground.program.is_compiled() {
+                self.compile(&ground).await;
+            }
+        });
+        let evaluated = evaluated?;
+        tracing::debug!(since = ?begun.elapsed(), "the changes are evaluated");
+        Ok(Outcome { evaluated, repository, base })
+    }
+
+    /// What each candidate comes to; `runs` says whether any is run.
+    async fn candidates(
+        &self,
+        ground: &Ground<'_>,
+        mut contenders: Vec<Contender<'_>>,
+        runs: bool,
+        tell: &(dyn Fn(&str) + Sync),
+    ) -> Result<Vec<Evaluated>, Error> {
+        let seen = match if runs { self.known(ground).await } else { None } {
             Some(looks) => Some((looks, true)),
             None if runs => {
                 // What needs nothing of the base's does not wait for it.
-                let (base, early) = (self.base(&ground, tell), self.early(&ground, &contenders, tell));
+                let (base, early) = (self.base(ground, tell), self.early(ground, &contenders, tell));
                 let (base, early) = Box::pin(async { tokio::try_join!(base, early) }).await?;
                 contenders.iter_mut().zip(early).for_each(|(contender, looks)| contender.looks = looks);
                 Some((base, false))
@@ -198,10 +219,8 @@ impl<'c> Changes<'c> {
         let jobs = contenders.len();
         let all = contenders
             .into_iter()
-            .map(|contender| self.contend(&ground, seen.as_ref(), contender, jobs, tell));
-        let evaluated = futures::future::try_join_all(all).await?;
-        tracing::debug!(since = ?begun.elapsed(), "the changes are evaluated");
-        Ok(Outcome { evaluated, repository, base })
+            .map(|contender| self.contend(ground, seen.as_ref(), contender, jobs, tell));
+        futures::future::try_join_all(all).await
     }
 
     fn image_of(&self, base: &Base, request: &Request) -> Result<ImageRef, Error> {
@@ -360,7 +379,7 @@ impl Outcome {
 impl Ground<'_> {
     /// What looks at the base are kept under.
     pub(super) fn key(&self) -> Sha256 {
-        let judge = super::order::judge_digest();
+        let judge = program::judge_digest();
         Prefixes::key(&self.base.tree_id, &self.base.safety, &self.image, &judge)
     }
 

@@ -6,17 +6,19 @@ use super::error::Error;
 use super::evaluate::{Changes, Contender, Ground};
 use super::looks::{Looks, Seen};
 use super::order::{Cargo, Errand, Look, Packed};
-use super::suite::Safety;
+use super::program::{Compiled, Program, compiler};
+use super::suite::{Runner, Safety};
 use super::tree::{Contents, Tree};
 use evalfleet_proto::Timestamp;
 use evalfleet_proto::evaluation::Evaluation;
 use evalfleet_proto::ids::{ImageRef, Sha256};
+use evalfleet_proto::submission::Submission;
 use std::collections::BTreeMap;
 
 impl Changes<'_> {
     /// What was seen of the base for an earlier change, if it was good and is still there.
     pub(super) async fn known(&self, ground: &Ground<'_>) -> Option<Looks> {
-        let looks = self.prefixes.get(&ground.key())?;
+        let looks: Looks = self.prefixes.get(&ground.key())?;
         self.is_whole(&looks).await.then_some(looks)
     }
 
@@ -98,6 +100,7 @@ impl Changes<'_> {
             let errand = Errand {
                 safety: &ground.base.safety,
                 tree,
+                program: &ground.program,
                 cargo: &cargo,
                 look,
                 keeps: role == "base" && look == Look::Judged,
@@ -126,7 +129,47 @@ impl Changes<'_> {
         let evaluation = self.client.submit_job(&job).await?.patience(patience).wait().await?;
         tracing::debug!(look = errand.look.as_str(), timings = ?evaluation.timings, "a look was made");
         let output = self.whole_output(&evaluation).await?;
-        Ok(Seen::new(errand.look, evaluation, &output, &nonce))
+        let is_foreign = errand.program.is_foreign(evaluation.provenance.image.as_deref());
+        let seen = Seen::new(errand.look, evaluation, &output, &nonce);
+        if seen.answer.is_none() && is_foreign {
+            // An image was built anew, and its Python may read nothing of what another's made of the judge.
+            self.prefixes.forget(&errand.program.key(image));
+            let plain = errand.program.plain();
+            return Box::pin(self.look(&Errand { program: &plain, ..errand.clone() }, image, jobs)).await;
+        }
+        Ok(seen)
+    }
+
+    /// The judge for this runner, compiled where an earlier request had that done.
+    pub(super) fn program(&self, runner: Runner, image: &ImageRef) -> Program {
+        let plain = Program::new(runner);
+        match self.prefixes.get::<Compiled>(&plain.key(image)) {
+            Some(compiled) => plain.compiled(&compiled),
+            None => plain,
+        }
+    }
+
+    /// Has the judge compiled for those that come after, in a clean VM. That this fails is no matter of any verdict.
+    pub(super) async fn compile(&self, ground: &Ground<'_>) {
+        if let Err(error) = self.try_compile(ground).await {
+            tracing::debug!(%error, "the judge is not compiled");
+        }
+    }
+
+    async fn try_compile(&self, ground: &Ground<'_>) -> Result<(), Error> {
+        let mut submission = Submission::command(compiler());
+        submission.image = Some(ground.image.clone());
+        submission.stdin = Some(ground.program.source().to_owned());
+        submission.labels.insert("change".to_owned(), "judge".to_owned());
+        let job = self.client.prepare(submission)?;
+        let evaluation = self.client.submit_job(&job).await?.patience(self.patience).wait().await?;
+        let output = self.whole_output(&evaluation).await?;
+        if let (None, Some(image), Ok(code)) =
+            (evaluation.cause, evaluation.provenance.image, String::from_utf8(output))
+        {
+            self.prefixes.put(&ground.program.key(&ground.image), &Compiled { image, code });
+        }
+        Ok(())
     }
 
     async fn whole_output(&self, evaluation: &Evaluation) -> Result<Vec<u8>, Error> {

@@ -49,6 +49,7 @@ mod tests_held;
 
 mod compare;
 mod prefix;
+mod program;
 mod report;
 
 mod commit;

@@ -4,7 +4,8 @@
 //! root: the judge's word on the tests can be relied on. In the *watched* one the subject is root, in a VM that
 //! looks like an ordinary machine: what it would do to such a machine then succeeds, and the host sees it.
 
-use super::suite::{Program, Runner, Safety};
+use super::program::{INTERPRETER, Program};
+use super::suite::{self, Safety};
 use super::tree::{Laid, Tree};
 use evalfleet_proto::ids::{ImageRef, Sha256};
 use evalfleet_proto::job::{Content, FileIn, Job, Limits, Task};
@@ -21,15 +22,6 @@ pub(super) const PROJECT: &str = "/home/dev/project";
 const HERE: &str = "/var/tmp/evalfleet-judge";
 /// Whom the subject runs as in the judged look.
 const USER: u32 = 1000;
-const JUDGE: &str = include_str!("judge/judge.py");
-const COMMAND: &str = include_str!("judge/command.py");
-const PYTHON: &str = include_str!("judge/python.py");
-const CARGO: &str = include_str!("judge/cargo.py");
-const DISGUISE: &str = include_str!("judge/disguise.py");
-/// What the Python runner runs in each file's own interpreter.
-const PYTESTS: &str = include_str!("judge/pytests.py");
-/// JSON's words that are none of Python's.
-const WORDS: &str = "true, false, null = True, False, None";
 /// What else the judge's own programs may take of the clock.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -59,9 +51,9 @@ struct Order<'s> {
     nonce: &'s str,
     build: &'s [Vec<String>],
     files: Vec<String>,
-    tests: &'s [Program],
-    canaries: &'s [Program],
-    lint: &'s [Program],
+    tests: &'s [suite::Program],
+    canaries: &'s [suite::Program],
+    lint: &'s [suite::Program],
     repeat: u32,
     step_seconds: f64,
     keep: &'s [String],
@@ -87,10 +79,11 @@ pub(super) struct Cargo {
 }
 
 /// One look at one tree.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Errand<'e> {
     pub(super) safety: &'e Safety,
     pub(super) tree: &'e Tree,
+    pub(super) program: &'e Program,
     pub(super) cargo: &'e Cargo,
     pub(super) look: Look,
     /// Whether what was built is to be kept for those that come after.
@@ -117,12 +110,10 @@ impl Errand<'_> {
             keep: if self.keeps { &suite.prefix } else { &[] },
             tree: if let Packed::Laid(files) = &self.cargo.tree { files } else { &[] },
         };
-        let judge = format!("{HERE}/judge.py");
-        let python = ["python3", "-EsSB", &judge];
-        let argv: Vec<&str> = match self.look {
-            Look::Judged => python.to_vec(),
-            Look::Watched => ["unshare", "-mu"].into_iter().chain(python).collect(),
-        };
+        let (file, code) = self.program.file();
+        let judge = format!("{HERE}/{file}");
+        let apart: &[&str] = if self.look == Look::Watched { &["unshare", "-mu"] } else { &[] };
+        let argv = apart.iter().chain(&INTERPRETER).copied().chain([judge.as_str()]);
         let mut submission = Submission::command(argv);
         let wall = (suite.wall + SLACK).min(job::WALL_MAX);
         submission.limits = Limits {
@@ -145,28 +136,13 @@ impl Errand<'_> {
         if let Task::Command(command) = &mut job.task {
             "/".clone_into(&mut command.cwd);
         }
-        job.files = vec![laid("judge.py", Content::Inline(self.program(&order).into()))];
+        let order = serde_json::to_vec(&order).unwrap_or_default();
+        job.files = vec![laid(file, Content::Inline(code)), laid("order.json", Content::Inline(order))];
         if let Packed::Tar(tree) = self.cargo.tree {
             job.files.push(laid("tree.tar", blob(tree)));
         }
         job.files.extend(self.cargo.prefix.map(|kept| laid("prefix.tgz", blob(kept))));
         Ok((job, nonce))
-    }
-
-    /// The judge with what it needs for this order. What JSON says Python says alike, but for [`WORDS`].
-    fn program(&self, order: &Order<'_>) -> String {
-        let json = |error: serde_json::Error| format!("sys.exit({:?})", error.to_string());
-        let runner = match self.safety.runner {
-            Runner::Command => COMMAND.to_owned(),
-            Runner::Python => {
-                let text = serde_json::to_string(PYTESTS).unwrap_or_else(json);
-                format!("{PYTHON}\nPYTESTS = {text}\n")
-            }
-            Runner::Cargo => CARGO.to_owned(),
-        };
-        let disguise = if order.disguise { DISGUISE } else { "" };
-        let order = serde_json::to_string(order).unwrap_or_else(json);
-        format!("{JUDGE}\n\n{runner}\n\n{disguise}\n\n{WORDS}\nmain({order})\n")
     }
 }
 
@@ -227,11 +203,6 @@ pub(super) struct Finding {
     pub(super) evidence: String,
 }
 
-/// The hash of the judge itself: another judge may see otherwise.
-pub(super) fn judge_digest() -> Sha256 {
-    Sha256::of([JUDGE, COMMAND, PYTHON, CARGO, DISGUISE, PYTESTS].join("\0").as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tree::{Contents, Entry};
@@ -242,7 +213,7 @@ mod tests {
     /// What the judge does on this machine, as whoever runs the tests, with `input`.
     fn python(script: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let mut python = Command::new("python3")
-            .args(["-EsSB", "-c", &format!("import judge, os, sys\n{WORDS}\n{script}")])
+            .args(["-EsSB", "-c", &format!("import judge, os, sys\n{script}")])
             .args(arguments)
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/change/judge"))
             .stdin(Stdio::piped())
@@ -274,7 +245,7 @@ mod tests {
             steps: vec![step(-9, 0.001), step(127, 1e6)],
             ..Answer::default()
         };
-        let script = "sys.stdout.write(judge.as_json(eval(sys.stdin.buffer.read().decode())))";
+        let script = "sys.stdout.write(judge.as_json(judge.from_json(sys.stdin.buffer.read().decode())))";
         let said = python(script, &[], &serde_json::to_vec(&answer).unwrap());
         assert_eq!(serde_json::from_slice::<Answer>(&said).unwrap(), answer);
     }
@@ -306,8 +277,7 @@ mod tests {
         std::fs::write(dir.path().join("n"), "").unwrap();
         // What was built before may have a link in a file's place.
         std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("link")).unwrap();
-        let script =
-            "judge.PROJECT = sys.argv[1]\njudge.lay(eval(sys.stdin.buffer.read().decode()), os.getuid())";
+        let script = "judge.PROJECT = sys.argv[1]\njudge.lay(judge.from_json(sys.stdin.buffer.read().decode()), os.getuid())";
         python(script, &[dir.path().to_str().unwrap()], &serde_json::to_vec(&files).unwrap());
         let at = |name: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(name));
         assert_eq!(std::fs::read(at(b"deep/er/a b")).unwrap(), bytes);

@@ -1,11 +1,12 @@
-//! What was seen of a base, kept: candidates on one base pay for it once.
+//! What was seen of a base, kept: candidates on one base pay for it once. And the judge, compiled, for each image.
 //!
-//! It is kept under a digest of all that it depends on (tree, suite, image, judge), so that another base, suite
+//! What was seen is kept under a digest of all that it depends on (tree, suite, image, judge), so that another base, suite
 //! or judge is another entry. That the VMs are still of the same kind is checked by their template afterwards.
 
-use super::looks::Looks;
 use super::suite::Safety;
 use evalfleet_proto::ids::{ImageRef, Sha256};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -29,22 +30,27 @@ impl Prefixes {
     }
 
     /// What is kept under `key`. What cannot be read is made anew.
-    pub(super) fn get(&self, key: &Sha256) -> Option<Looks> {
+    pub(super) fn get<T: DeserializeOwned>(&self, key: &Sha256) -> Option<T> {
         serde_json::from_slice(&std::fs::read(self.path(key)).ok()?).ok()
     }
 
-    /// Keeps looks. That this fails is no matter of the verdict: it only costs time, later.
-    pub(super) fn put(&self, key: &Sha256, looks: &Looks) {
+    /// Keeps it. That this fails is no matter of the verdict: it only costs time, later.
+    pub(super) fn put(&self, key: &Sha256, what: &impl Serialize) {
         let write = || {
             std::fs::create_dir_all(&self.0)?;
             let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
-            file.write_all(&serde_json::to_vec(looks)?)?;
+            file.write_all(&serde_json::to_vec(what)?)?;
             file.persist(self.path(key))?;
             self.prune()
         };
         if let Err(error) = write() {
-            tracing::warn!(%error, folder = %self.0.display(), "what was seen of a base is not kept");
+            tracing::warn!(%error, folder = %self.0.display(), "what was found out for changes is not kept");
         }
+    }
+
+    /// Keeps it no longer.
+    pub(super) fn forget(&self, key: &Sha256) {
+        let _ = std::fs::remove_file(self.path(key));
     }
 
     fn prune(&self) -> std::io::Result<()> {

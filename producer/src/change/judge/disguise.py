@@ -18,8 +18,8 @@ def disguise():
         mounts += ["tmpfs %s tmpfs size=64k 0 0" % place for place in TELLTALES if os.path.isdir(place)]
         with open(LOOK + "/fstab", "w") as file:
             file.write("\n".join(mounts) + "\n")
-        # One process for all of them.
-        done = run(["mount", "-a", "-T", LOOK + "/fstab"], 0, 30, cwd="/").ok()
+        # One process for all of them, which need neither be noted nor resolved.
+        done = run(["mount", "-n", "-i", "-c", "-a", "-T", LOOK + "/fstab"], 0, 30, cwd="/").ok()
         with open("/proc/sys/kernel/hostname", "w") as file:
             file.write("workstation\n")
         for name in ("cpuinfo", "fstab"):

@@ -5,10 +5,10 @@ subject's reach. It takes nothing from the subject's output: a step's word is it
 a test's comes over a channel of its own, with a secret on every line and at its end. In the watched run (`user` is 0)
 the subject is root as well; nothing of that run's document is believed but what the host saw.
 
-This program is put together for each look (`order.rs`): behind this file come the one runner that is needed, which
-defines `run_tests`, the disguise where one is worn, and a call of `main` with the order. For under emulation it counts
-what Python has to start, import and compile: only modules of python3-minimal, those that take long (json, re, signal)
-only in the runners that need them. Nothing of the tree is imported here.
+This program is put together for a suite (`program.rs`): behind this file come the one runner that is needed, which
+defines `run_tests`, the disguise, and a call of `main`. Under emulation all that Python has to import and to compile
+counts: only modules of python3-minimal, those that take long (json, re, signal) only in the runners that need them.
+Nothing of the tree is imported here.
 """
 
 import os
@@ -275,6 +275,11 @@ def lay(files, user):
     os.setegid(os.getgid())
 
 
+def from_json(text):
+    """Reads a document that comes from whoever laid this program here: what JSON says Python says alike, but for words."""
+    return eval(text, {"true": True, "false": False, "null": None})
+
+
 def as_json(value):
     """A document of dicts, lists, strings, numbers and truths. What json.dumps would say, without its import."""
     if isinstance(value, str):
@@ -286,9 +291,12 @@ def as_json(value):
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
 
 
-def main(order):
+def main():
+    with open(HERE + "/order.json", encoding="utf-8") as file:
+        order = from_json(file.read())
     prepare(order)
-    os.unlink(__file__)
+    for path in (HERE + "/order.json", __file__):
+        os.unlink(path)
     os.rmdir(HERE)
     disguised = order["disguise"] and disguise()
     judge = Judge(order)

@@ -1,0 +1,162 @@
+//! The judge's program: put together of its parts, and compiled by the very Python that will run it. Pure.
+//!
+//! Under emulation, to compile it takes longer than to start Python. So what an image's Python made of it once is kept:
+//! in a clean VM of its own, in which nothing of any tree has been.
+
+use super::suite::Runner;
+use evalfleet_proto::ids::{ImageRef, Sha256};
+use serde::{Deserialize, Serialize};
+
+const JUDGE: &str = include_str!("judge/judge.py");
+const COMMAND: &str = include_str!("judge/command.py");
+const PYTHON: &str = include_str!("judge/python.py");
+const CARGO: &str = include_str!("judge/cargo.py");
+const DISGUISE: &str = include_str!("judge/disguise.py");
+/// What the Python runner runs in each file's own interpreter.
+const PYTESTS: &str = include_str!("judge/pytests.py");
+
+/// Compiles its standard input, and answers in hexadecimal digits what a `.pyc` holds: the interpreter's own number,
+/// twelve bytes that say nothing of a source, the code.
+const COMPILE: &str = "import sys\n\
+    from _frozen_importlib_external import MAGIC_NUMBER\n\
+    from marshal import dumps\n\
+    code = compile(sys.stdin.buffer.read(), 'judge', 'exec', optimize=2)\n\
+    sys.stdout.write((MAGIC_NUMBER + bytes(12) + dumps(code)).hex())\n";
+
+/// How Python is started: without what it would read of its surroundings.
+pub(super) const INTERPRETER: [&str; 2] = ["python3", "-EsSB"];
+
+/// What has the judge compiled, reading it from its standard input.
+pub(super) fn compiler() -> [&'static str; 4] {
+    let [python, alone] = INTERPRETER;
+    [python, alone, "-c", COMPILE]
+}
+
+/// What an image's Python made of the judge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Compiled {
+    /// The image's digest.
+    pub(super) image: String,
+    /// In hexadecimal digits.
+    pub(super) code: String,
+}
+
+/// The judge for one runner, as it is laid into a VM.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    source: String,
+    compiled: Option<(String, Vec<u8>)>,
+}
+
+impl Program {
+    /// The judge that hears this runner's tests.
+    pub(super) fn new(runner: Runner) -> Self {
+        let runner = match runner {
+            Runner::Command => COMMAND.to_owned(),
+            Runner::Python => {
+                // A text of JSON's is one of Python's.
+                let text = serde_json::Value::from(PYTESTS);
+                format!("{PYTHON}\nPYTESTS = {text}\n")
+            }
+            Runner::Cargo => CARGO.to_owned(),
+        };
+        Self { source: format!("{JUDGE}\n\n{runner}\n\n{DISGUISE}\n\nmain()\n"), compiled: None }
+    }
+
+    /// The same, compiled; as it is where that is not code in digits.
+    pub(super) fn compiled(self, compiled: &Compiled) -> Self {
+        let code = hex::decode(&compiled.code).ok().filter(|code| !code.is_empty());
+        Self { compiled: code.map(|code| (compiled.image.clone(), code)), ..self }
+    }
+
+    /// The same, not compiled.
+    pub(super) fn plain(&self) -> Self {
+        Self { compiled: None, ..self.clone() }
+    }
+
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub(super) fn is_compiled(&self) -> bool {
+        self.compiled.is_some()
+    }
+
+    /// Whether it was compiled by the Python of another image than this one.
+    pub(super) fn is_foreign(&self, image: Option<&str>) -> bool {
+        self.compiled.as_ref().is_some_and(|(own, _)| image != Some(own))
+    }
+
+    /// The name of its file, by which Python knows what it is, and what is in it.
+    pub(super) fn file(&self) -> (&'static str, Vec<u8>) {
+        match &self.compiled {
+            Some((_, code)) => ("judge.pyc", code.clone()),
+            None => ("judge.py", self.source.clone().into_bytes()),
+        }
+    }
+
+    /// What it is kept under, compiled.
+    pub(super) fn key(&self, image: &ImageRef) -> Sha256 {
+        Sha256::of(format!("{image}\0{COMPILE}\0{}", self.source).as_bytes())
+    }
+}
+
+/// The hash of the judge itself: another judge may see otherwise.
+pub(super) fn judge_digest() -> Sha256 {
+    Sha256::of([JUDGE, COMMAND, PYTHON, CARGO, DISGUISE, PYTESTS].join("\0").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    /// This machine's Python, with `input`.
+    fn python(arguments: &[&str], input: &[u8]) -> std::process::Output {
+        let [python, alone] = INTERPRETER;
+        let mut python = Command::new(python)
+            .arg(alone)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there");
+        python.stdin.take().unwrap().write_all(input).unwrap();
+        python.wait_with_output().unwrap()
+    }
+
+    #[test]
+    fn what_was_compiled_runs_as_its_source_does() {
+        for runner in [Runner::Command, Runner::Python, Runner::Cargo] {
+            // All but its start, which wants a VM to itself; then what shows that every part of it is there.
+            let program = Program::new(runner);
+            let rest = program.source().strip_suffix("main()\n").expect("it starts at its end");
+            let source = format!("{rest}print(as_json([run_tests.__name__, disguise.__name__, PROJECT]))\n");
+            let output = python(&compiler()[2..], source.as_bytes());
+            assert!(output.status.success());
+            let code = String::from_utf8(output.stdout).unwrap();
+            let compiled = program.compiled(&Compiled { image: "sha256:1".to_owned(), code });
+            let (name, bytes) = compiled.file();
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+            let ran = python(&[dir.path().join(name).to_str().unwrap()], b"");
+            let said = String::from_utf8(ran.stdout).unwrap();
+            assert_eq!(said, "[\"run_tests\", \"disguise\", \"/home/dev/project\"]\n");
+        }
+    }
+
+    #[test]
+    fn what_another_image_compiled_is_known_and_what_is_no_code_is_not_taken() {
+        let plain = Program::new(Runner::Command);
+        assert!(!plain.is_foreign(Some("sha256:2")) && plain.file().0 == "judge.py");
+        let of = |code: &str| {
+            plain.clone().compiled(&Compiled { image: "sha256:1".to_owned(), code: code.to_owned() })
+        };
+        let compiled = of("00ff");
+        assert_eq!(compiled.file(), ("judge.pyc", vec![0, 255]));
+        assert!(compiled.is_foreign(Some("sha256:2")) && compiled.is_foreign(None));
+        assert!(!compiled.is_foreign(Some("sha256:1")) && !compiled.plain().is_compiled());
+        assert!(!of("").is_compiled() && !of("no digits").is_compiled());
+    }
+}
