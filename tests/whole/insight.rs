@@ -5,8 +5,9 @@ use super::api::Api;
 use evalfleet_proto::ids::JobId;
 use evalfleet_tests::machine::{Machine, signal, wait_until};
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("insight::what_is_recorded_is_told_at_once", what_is_recorded_is_told_at_once),

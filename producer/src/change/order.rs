@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Where the tree lies in the VM: a place that says nothing of VMs.
 pub(super) const PROJECT: &str = "/home/dev/project";
-/// Where the judge and its order are laid; it is gone before anything of the tree runs.
+/// Where what is too large for the order is laid; it is gone before anything of the tree runs.
 const HERE: &str = "/var/tmp/evalfleet-judge";
 /// Whom the subject runs as in the judged look.
 const USER: u32 = 1000;
@@ -110,11 +110,8 @@ impl Errand<'_> {
             keep: if self.keeps { &suite.prefix } else { &[] },
             tree: if let Packed::Laid(files) = &self.cargo.tree { files } else { &[] },
         };
-        let (file, code) = self.program.file();
-        let judge = format!("{HERE}/{file}");
-        let apart: &[&str] = if self.look == Look::Watched { &["unshare", "-mu"] } else { &[] };
-        let argv = apart.iter().chain(&INTERPRETER).copied().chain([judge.as_str()]);
-        let mut submission = Submission::command(argv);
+        let start = self.program.start(self.look == Look::Watched);
+        let mut submission = Submission::command(INTERPRETER.into_iter().chain(["-c", &start]));
         let wall = (suite.wall + SLACK).min(job::WALL_MAX);
         submission.limits = Limits {
             wall,
@@ -135,9 +132,9 @@ impl Errand<'_> {
         let mut job = submission.into_job(&defaults)?;
         if let Task::Command(command) = &mut job.task {
             "/".clone_into(&mut command.cwd);
+            let order = serde_json::to_vec(&order).unwrap_or_default();
+            command.stdin = Some(Content::Inline(self.program.input(&order)));
         }
-        let order = serde_json::to_vec(&order).unwrap_or_default();
-        job.files = vec![laid(file, Content::Inline(code)), laid("order.json", Content::Inline(order))];
         if let Packed::Tar(tree) = self.cargo.tree {
             job.files.push(laid("tree.tar", blob(tree)));
         }
@@ -213,7 +210,7 @@ mod tests {
     /// What the judge does on this machine, as whoever runs the tests, with `input`.
     fn python(script: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let mut python = Command::new("python3")
-            .args(["-EsSB", "-c", &format!("import judge, os, sys\n{script}")])
+            .args(["-EsSB", "-c", &format!("import judge, posix, sys\n{script}")])
             .args(arguments)
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/change/judge"))
             .stdin(Stdio::piped())
@@ -277,7 +274,7 @@ mod tests {
         std::fs::write(dir.path().join("n"), "").unwrap();
         // What was built before may have a link in a file's place.
         std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("link")).unwrap();
-        let script = "judge.PROJECT = sys.argv[1]\njudge.lay(judge.from_json(sys.stdin.buffer.read().decode()), os.getuid())";
+        let script = "judge.PROJECT = sys.argv[1]\njudge.lay(judge.from_json(sys.stdin.buffer.read().decode()), posix.getuid())";
         python(script, &[dir.path().to_str().unwrap()], &serde_json::to_vec(&files).unwrap());
         let at = |name: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(name));
         assert_eq!(std::fs::read(at(b"deep/er/a b")).unwrap(), bytes);

@@ -15,16 +15,29 @@ const DISGUISE: &str = include_str!("judge/disguise.py");
 /// What the Python runner runs in each file's own interpreter.
 const PYTESTS: &str = include_str!("judge/pytests.py");
 
-/// Compiles its standard input, and answers in hexadecimal digits what a `.pyc` holds: the interpreter's own number,
-/// twelve bytes that say nothing of a source, the code.
+/// Compiles its standard input, and answers in hexadecimal digits: the interpreter's own number, and the code.
 const COMPILE: &str = "import sys\n\
     from _frozen_importlib_external import MAGIC_NUMBER\n\
     from marshal import dumps\n\
     code = compile(sys.stdin.buffer.read(), 'judge', 'exec', optimize=2)\n\
-    sys.stdout.write((MAGIC_NUMBER + bytes(12) + dumps(code)).hex())\n";
+    sys.stdout.write((MAGIC_NUMBER + dumps(code)).hex())\n";
 
 /// How Python is started: without what it would read of its surroundings.
 pub(super) const INTERPRETER: [&str; 2] = ["python3", "-EsSB"];
+
+/// A Python that cannot have mounts of its own is started again, by a program that gives them to it.
+const APART: &str = "import posix, sys\n\
+    if not hasattr(posix, 'unshare') and len(sys.argv) < 2:\n    \
+    posix.execve('/usr/bin/unshare', ['unshare', '-mu', *sys.orig_argv, 'apart'], posix.environ)\n";
+/// What comes over standard input: the order, which has no byte 0, and the judge behind one.
+const HEARD: &str = "import sys\norder, _, judge = sys.stdin.buffer.read().partition(b'\\0')\n";
+/// Runs what was compiled, where it was this Python that did it.
+const COMPILED: &str = "from _frozen_importlib_external import MAGIC_NUMBER\n\
+    from marshal import loads\n\
+    if not judge.startswith(MAGIC_NUMBER):\n    sys.exit('another Python compiled the judge')\n\
+    judge = loads(judge[len(MAGIC_NUMBER):])\n";
+const PLAIN: &str = "judge = compile(judge, 'judge', 'exec')\n";
+const BEGIN: &str = "exec(judge, {'__name__': 'judge', 'ORDER': order})\n";
 
 /// What has the judge compiled, reading it from its standard input.
 pub(super) fn compiler() -> [&'static str; 4] {
@@ -87,12 +100,16 @@ impl Program {
         self.compiled.as_ref().is_some_and(|(own, _)| image != Some(own))
     }
 
-    /// The name of its file, by which Python knows what it is, and what is in it.
-    pub(super) fn file(&self) -> (&'static str, Vec<u8>) {
-        match &self.compiled {
-            Some((_, code)) => ("judge.pyc", code.clone()),
-            None => ("judge.py", self.source.clone().into_bytes()),
-        }
+    /// What Python is told on its command line: how it comes by the judge. `apart` is for a judge that has mounts of its own.
+    pub(super) fn start(&self, apart: bool) -> String {
+        let judge = if self.is_compiled() { COMPILED } else { PLAIN };
+        [if apart { APART } else { "" }, HEARD, judge, BEGIN].concat()
+    }
+
+    /// What it is told over standard input. An order is JSON, in which there is no byte 0.
+    pub(super) fn input(&self, order: &[u8]) -> Vec<u8> {
+        let judge = self.compiled.as_ref().map_or(self.source.as_bytes(), |(_, code)| code);
+        [order, b"\0", judge].concat()
     }
 
     /// What it is kept under, compiled.
@@ -120,6 +137,7 @@ mod tests {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("python3 is there");
         python.stdin.take().unwrap().write_all(input).unwrap();
@@ -130,31 +148,42 @@ mod tests {
     fn what_was_compiled_runs_as_its_source_does() {
         for runner in [Runner::Command, Runner::Python, Runner::Cargo] {
             // All but its start, which wants a VM to itself; then what shows that every part of it is there.
-            let program = Program::new(runner);
-            let rest = program.source().strip_suffix("main()\n").expect("it starts at its end");
-            let source = format!("{rest}print(as_json([run_tests.__name__, disguise.__name__, PROJECT]))\n");
-            let output = python(&compiler()[2..], source.as_bytes());
+            let mut program = Program::new(runner);
+            let rest = program.source.strip_suffix("main()\n").expect("it starts at its end");
+            program.source = format!(
+                "{rest}print(as_json([run_tests.__name__, disguise.__name__, from_json(ORDER.decode())]))\n"
+            );
+            let output = python(&compiler()[2..], program.source().as_bytes());
             assert!(output.status.success());
             let code = String::from_utf8(output.stdout).unwrap();
-            let compiled = program.compiled(&Compiled { image: "sha256:1".to_owned(), code });
-            let (name, bytes) = compiled.file();
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join(name), bytes).unwrap();
-            let ran = python(&[dir.path().join(name).to_str().unwrap()], b"");
-            let said = String::from_utf8(ran.stdout).unwrap();
-            assert_eq!(said, "[\"run_tests\", \"disguise\", \"/home/dev/project\"]\n");
+            let compiled = program.clone().compiled(&Compiled { image: "sha256:1".to_owned(), code });
+            assert!(compiled.is_compiled());
+            for (program, apart) in [(&program, false), (&compiled, false), (&compiled, true)] {
+                let ran = python(&["-c", &program.start(apart)], &program.input(b"{\"a\": [true, null]}"));
+                let said = String::from_utf8(ran.stdout).unwrap();
+                assert_eq!(said, "[\"run_tests\", \"disguise\", {\"a\": [true, null]}]\n");
+            }
         }
+    }
+
+    #[test]
+    fn what_another_python_compiled_is_not_run() {
+        let compiled = Compiled { image: "sha256:1".to_owned(), code: "00ff00ff".repeat(9) };
+        let program = Program::new(Runner::Command).compiled(&compiled);
+        let ran = python(&["-c", &program.start(false)], &program.input(b"{}"));
+        assert_eq!(ran.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("another Python compiled the judge"));
     }
 
     #[test]
     fn what_another_image_compiled_is_known_and_what_is_no_code_is_not_taken() {
         let plain = Program::new(Runner::Command);
-        assert!(!plain.is_foreign(Some("sha256:2")) && plain.file().0 == "judge.py");
+        assert!(!plain.is_foreign(Some("sha256:2")));
         let of = |code: &str| {
             plain.clone().compiled(&Compiled { image: "sha256:1".to_owned(), code: code.to_owned() })
         };
         let compiled = of("00ff");
-        assert_eq!(compiled.file(), ("judge.pyc", vec![0, 255]));
+        assert_eq!(compiled.input(b"{}"), b"{}\x00\x00\xff");
         assert!(compiled.is_foreign(Some("sha256:2")) && compiled.is_foreign(None));
         assert!(!compiled.is_foreign(Some("sha256:1")) && !compiled.plain().is_compiled());
         assert!(!of("").is_compiled() && !of("no digits").is_compiled());

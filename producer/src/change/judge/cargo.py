@@ -2,11 +2,11 @@
 
 
 def run_tests(judge, turn):
-    canary = "evalfleet_" + os.urandom(8).hex()
+    canary = "evalfleet_" + posix.urandom(8).hex()
     if turn == 1:
         judge.canary = canary
         for path in judge.order["files"]:
-            with open(os.path.join(PROJECT, path), "a") as file:
+            with open("%s/%s" % (PROJECT, path), "a") as file:
                 file.write("\n#[cfg(test)] mod %s { #[test] fn must_fail() { panic!() } }\n" % canary)
     build = run(["cargo", "test", "--offline", "--no-run", "--workspace", "--message-format=json"], judge.user,
                 judge.order["step_seconds"], whole=True)
@@ -59,5 +59,5 @@ def test_programs(messages):
         if message.get("reason") == "compiler-artifact" and message.get("executable") and message["profile"]["test"]:
             target = message["target"]
             name = "%s/%s" % ("+".join(target["kind"]), target["name"])
-            found.append((name, message["executable"], os.path.dirname(message["manifest_path"])))
+            found.append((name, message["executable"], message["manifest_path"].rpartition("/")[0]))
     return sorted(found)

@@ -7,15 +7,16 @@ TELLTALES = ("/sys/class/dmi", "/sys/devices/virtual/dmi", "/sys/firmware", "/sy
 
 
 def disguise():
-    """Makes this VM look like an ordinary machine, in the mounts that `unshare` gave to this process alone."""
+    """Makes this VM look like an ordinary machine, in mounts that this process has for itself."""
     try:
-        os.mkdir(LOOK)
+        unshare()
+        posix.mkdir(LOOK)
         with open("/proc/cpuinfo") as file:
             told = file.read().splitlines()
         with open(LOOK + "/cpuinfo", "w") as file:
             file.writelines(ordinary(line) + "\n" for line in told)
         mounts = ["%s/cpuinfo /proc/cpuinfo none bind 0 0" % LOOK]
-        mounts += ["tmpfs %s tmpfs size=64k 0 0" % place for place in TELLTALES if os.path.isdir(place)]
+        mounts += ["tmpfs %s tmpfs size=64k 0 0" % place for place in TELLTALES if is_there(place)]
         with open(LOOK + "/fstab", "w") as file:
             file.write("\n".join(mounts) + "\n")
         # One process for all of them, which need neither be noted nor resolved.
@@ -23,11 +24,18 @@ def disguise():
         with open("/proc/sys/kernel/hostname", "w") as file:
             file.write("workstation\n")
         for name in ("cpuinfo", "fstab"):
-            os.unlink("%s/%s" % (LOOK, name))
-        os.rmdir(LOOK)
+            posix.unlink("%s/%s" % (LOOK, name))
+        posix.rmdir(LOOK)
         return done
     except OSError:
         return False
+
+
+def unshare():
+    """Gives this process, and what it starts, mounts and a host name of its own. A Python before 3.12 cannot: there it was
+    started by unshare(1)."""
+    if hasattr(posix, "unshare"):
+        posix.unshare(posix.CLONE_NEWNS | posix.CLONE_NEWUTS)
 
 
 def ordinary(line):

@@ -5,13 +5,13 @@ subject's reach. It takes nothing from the subject's output: a step's word is it
 a test's comes over a channel of its own, with a secret on every line and at its end. In the watched run (`user` is 0)
 the subject is root as well; nothing of that run's document is believed but what the host saw.
 
-This program is put together for a suite (`program.rs`): behind this file come the one runner that is needed, which
-defines `run_tests`, the disguise, and a call of `main`. Under emulation all that Python has to import and to compile
-counts: only modules of python3-minimal, those that take long (json, re, signal) only in the runners that need them.
-Nothing of the tree is imported here.
+This program is put together for a suite (`program.rs`), and comes with its order (`ORDER`) over standard input: behind
+this file come the one runner that is needed, which defines `run_tests`, the disguise, and a call of `main`. Under emulation
+all that Python has to import and to compile counts: only modules that are built into python3-minimal (`posix` is what
+`os` is made of), and those that take long (json, re) only in the runners that need them. Nothing of the tree is imported.
 """
 
-import os
+import posix
 import select
 import sys
 import time
@@ -21,7 +21,8 @@ try:
 except ImportError:
     from json.encoder import encode_basestring_ascii as quoted
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+# What is too large for the order: a tree as a tar, what was built of the base.
+HERE = "/var/tmp/evalfleet-judge"
 HOME = "/home/dev"
 PROJECT = HOME + "/project"
 OUTPUT_KEPT = 4096
@@ -82,53 +83,53 @@ class Whole:
 def become(user):
     """Gives up root for good."""
     if user:
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+        posix.setgroups([])
+        posix.setresgid(user, user, user)
+        posix.setresuid(user, user, user)
 
 
 def run(argv, user, seconds, feed=b"", channel=False, whole=False, cwd=PROJECT, reads=None):
     """Runs a program to its end, or to `seconds`. With `channel`, what it writes to descriptor 3 is kept apart.
     `reads` is a file for its standard input, instead of `feed`."""
     begun = time.monotonic()
-    out_read, out_write = os.pipe()
-    in_read, in_write = (os.open(reads, os.O_RDONLY), None) if reads else os.pipe()
-    told_read, told_write = os.pipe()
-    pid = os.fork()
+    out_read, out_write = posix.pipe()
+    in_read, in_write = (posix.open(reads, posix.O_RDONLY), None) if reads else posix.pipe()
+    told_read, told_write = posix.pipe()
+    pid = posix.fork()
     if pid == 0:
         try:
-            os.setsid()
-            os.dup2(in_read, 0)
-            os.dup2(out_write, 1)
-            os.dup2(out_write, 2)
+            posix.setsid()
+            posix.dup2(in_read, 0)
+            posix.dup2(out_write, 1)
+            posix.dup2(out_write, 2)
             if channel:
-                os.dup2(told_write, 3)
-            os.closerange(4 if channel else 3, 256)
-            os.umask(0o022)
+                posix.dup2(told_write, 3)
+            posix.closerange(4 if channel else 3, 256)
+            posix.umask(0o022)
             become(user)
-            os.chdir(cwd)
+            posix.chdir(cwd)
             execute(argv)
         except BaseException as error:
-            os.write(2, ("%s: %s\n" % (argv[0], error)).encode())
-        os._exit(127)
+            posix.write(2, ("%s: %s\n" % (argv[0], error)).encode())
+        posix._exit(127)
     for descriptor in (out_write, in_read, told_write):
-        os.close(descriptor)
+        posix.close(descriptor)
     output, told = Whole() if whole else Tail(), Whole()
     streams = {out_read: output, told_read: told}
     how, code = attend(pid, begun + seconds, streams, in_write, feed)
     for descriptor in (out_read, told_read):
-        os.close(descriptor)
+        posix.close(descriptor)
     return Ended(how, code, time.monotonic() - begun, output.text(), told.text())
 
 
 def execute(argv):
     """Becomes a program. As os.execvpe, which imports a module for it, in every process anew."""
     if "/" in argv[0]:
-        os.execve(argv[0], argv, ENVIRONMENT)
+        posix.execve(argv[0], argv, ENVIRONMENT)
     failure = FileNotFoundError(2, "not found")
     for folder in ENVIRONMENT["PATH"].split(":"):
         try:
-            os.execve("%s/%s" % (folder, argv[0]), argv, ENVIRONMENT)
+            posix.execve("%s/%s" % (folder, argv[0]), argv, ENVIRONMENT)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
@@ -139,7 +140,7 @@ def execute(argv):
 def attend(pid, until, streams, feed_to, feed):
     """Reads what a process writes until it ends. Who it left behind may hold its streams for ever."""
     for descriptor in list(streams) + ([] if feed_to is None else [feed_to]):
-        os.set_blocking(descriptor, False)
+        posix.set_blocking(descriptor, False)
     open_streams, how, its_end = set(streams), None, end_of(pid)
     while how is None:
         feed_to, feed = give(feed_to, feed)
@@ -150,26 +151,26 @@ def attend(pid, until, streams, feed_to, feed):
         for descriptor in open_streams.intersection(ready):
             if not take(descriptor, streams[descriptor]):
                 open_streams.discard(descriptor)
-        ended, status = os.waitpid(pid, os.WNOHANG)
+        ended, status = posix.waitpid(pid, posix.WNOHANG)
         if ended:
-            how = ("exit", os.waitstatus_to_exitcode(status))
+            how = ("exit", posix.waitstatus_to_exitcode(status))
         elif left <= 0:
-            os.killpg(pid, SIGKILL)
-            os.waitpid(pid, 0)
+            posix.killpg(pid, SIGKILL)
+            posix.waitpid(pid, 0)
             how = ("timeout", -SIGKILL)
     for descriptor in open_streams:
         while take(descriptor, streams[descriptor]):
             pass
     for descriptor in (feed_to, its_end):
         if descriptor is not None:
-            os.close(descriptor)
+            posix.close(descriptor)
     return ("signal", how[1]) if how[0] == "exit" and how[1] < 0 else how
 
 
 def end_of(pid):
     """What can be read once a process has ended; None where its kernel has no such thing."""
     try:
-        return os.pidfd_open(pid)
+        return posix.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
 
@@ -178,20 +179,20 @@ def give(descriptor, data):
     if descriptor is None:
         return None, b""
     try:
-        data = data[os.write(descriptor, data[:65536]):] if data else b""
+        data = data[posix.write(descriptor, data[:65536]):] if data else b""
     except BlockingIOError:
         return descriptor, data
     except OSError:
         data = b""
     if not data:
-        os.close(descriptor)
+        posix.close(descriptor)
         return None, b""
     return descriptor, data
 
 
 def take(descriptor, stream):
     try:
-        data = os.read(descriptor, 65536)
+        data = posix.read(descriptor, 65536)
     except BlockingIOError:
         return False
     stream.take(data)
@@ -232,47 +233,69 @@ class Judge:
 
 def prepare(order):
     """Lays the tree out, and what was built of the base, as what is the subject's own."""
-    user, known = order["user"], os.path.isdir(HOME)
-    os.umask(0o022)
-    os.makedirs(PROJECT, exist_ok=True)
+    user, known = order["user"], is_there(HOME)
+    posix.umask(0o022)
+    folders(PROJECT)
     if user:
         with open("/etc/passwd", "a") as accounts:
             accounts.write("dev:x:%d:%d::%s:/bin/sh\n" % (user, user, HOME))
         for place in (HOME, PROJECT):
-            os.chown(place, user, user)
+            posix.chown(place, user, user)
         if known:
             run(["chown", "-hR", "%d:%d" % (user, user), HOME], 0, 300, cwd="/")
     for name, flags in (("prefix.tgz", "-xzpf"), ("tree.tar", "-xpf")):
-        path = os.path.join(HERE, name)
-        if os.path.exists(path):
+        path = "%s/%s" % (HERE, name)
+        if is_there(path):
             unpack = run(["tar", flags, "-", "-C", PROJECT, "--no-same-owner"], user, 300, cwd="/", reads=path)
             if not unpack.ok():
                 sys.exit("cannot unpack %s: %s" % (name, unpack.output))
-            os.unlink(path)
+            posix.unlink(path)
     lay(order["tree"], user)
 
 
 def lay(files, user):
     """Lays a small tree, which came with the order, without a process of its own. As its owner, so that no link leads
     where that one may not write."""
-    os.setegid(user)
-    os.seteuid(user)
+    posix.setegid(user)
+    posix.seteuid(user)
     for name, mode, seconds, content, is_link in files:
         # Bytes came as characters.
-        path, content = os.path.join(PROJECT.encode(), name.encode("latin-1")), content.encode("latin-1")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        if os.path.lexists(path):
-            os.unlink(path)
+        path, content = b"%s/%s" % (PROJECT.encode(), name.encode("latin-1")), content.encode("latin-1")
+        folders(path.rpartition(b"/")[0])
+        try:
+            posix.unlink(path)
+        except FileNotFoundError:
+            pass
         if is_link:
-            os.symlink(content, path)
+            posix.symlink(content, path)
             continue
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        descriptor = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, mode)
         while content:
-            content = content[os.write(descriptor, content):]
-        os.utime(descriptor, (seconds, seconds))
-        os.close(descriptor)
-    os.seteuid(os.getuid())
-    os.setegid(os.getgid())
+            content = content[posix.write(descriptor, content):]
+        posix.utime(descriptor, (seconds, seconds))
+        posix.close(descriptor)
+    posix.seteuid(posix.getuid())
+    posix.setegid(posix.getgid())
+
+
+def is_there(path):
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+def folders(path):
+    """Makes a folder and those above it, where they are not there."""
+    slash = b"/" if isinstance(path, bytes) else "/"
+    try:
+        posix.mkdir(path, 0o755)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        folders(path.rpartition(slash)[0])
+        posix.mkdir(path, 0o755)
 
 
 def from_json(text):
@@ -292,22 +315,21 @@ def as_json(value):
 
 
 def main():
-    with open(HERE + "/order.json", encoding="utf-8") as file:
-        order = from_json(file.read())
+    order = from_json(ORDER.decode())
     prepare(order)
-    for path in (HERE + "/order.json", __file__):
-        os.unlink(path)
-    os.rmdir(HERE)
+    if is_there(HERE):
+        posix.rmdir(HERE)
     disguised = order["disguise"] and disguise()
     judge = Judge(order)
     judge.go()
     if order["keep"]:
-        os.makedirs(HERE)
-        there = [path for path in order["keep"] if os.path.exists(os.path.join(PROJECT, path))]
+        # Not where somebody made it meanwhile.
+        posix.mkdir(HERE, 0o700)
+        there = [path for path in order["keep"] if is_there("%s/%s" % (PROJECT, path))]
         if there:
             run(["tar", "-czf", HERE + "/kept.tgz", "-C", PROJECT, "--"] + there, 0, 300, cwd="/")
     sys.stdout.write(as_json({"nonce": order["nonce"], "disguised": disguised, "steps": judge.steps,
                               "tests": judge.tests, "findings": judge.findings}))
     sys.stdout.flush()
     # Nothing is left to be put away: Python's own end takes its time.
-    os._exit(0)
+    posix._exit(0)
