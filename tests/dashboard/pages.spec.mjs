@@ -456,6 +456,7 @@ test("the keyboard is enough", async ({ page, stage }) => {
   await expect(page.getByRole("dialog")).toBeHidden();
   await page.keyboard.press("g");
   await page.keyboard.press("e");
+  await expect(rows(page, "Evaluations").first()).toBeVisible();
   await page.keyboard.press("/");
   await expect(page.getByRole("searchbox")).toBeFocused();
   // Past the navigation in one step, and never into nowhere: whatever has the focus is seen to have it.

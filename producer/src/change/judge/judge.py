@@ -237,8 +237,9 @@ def prepare(order):
     posix.umask(0o022)
     folders(PROJECT)
     if user:
-        with open("/etc/passwd", "a") as accounts:
-            accounts.write("dev:x:%d:%d::%s:/bin/sh\n" % (user, user, HOME))
+        accounts = posix.open("/etc/passwd", posix.O_WRONLY | posix.O_APPEND)
+        posix.write(accounts, b"dev:x:%d:%d::%s:/bin/sh\n" % (user, user, HOME.encode()))
+        posix.close(accounts)
         for place in (HOME, PROJECT):
             posix.chown(place, user, user)
         if known:
