@@ -23,6 +23,7 @@ pub mod order;
 pub mod output;
 pub mod probe;
 pub mod reach;
+mod room;
 pub mod service;
 pub mod supply;
 pub mod verdict;

@@ -2,13 +2,12 @@
 //!
 //! [`step`] decides, purely; [`task`] owns the VMs and does it; [`templates`] gives what they are cloned
 //! from; [`status`] says how it goes. While a job runs in the active VM its successor is made, once there
-//! is [`room`] for that on the machine. When a job comes for another image, the spare gives way first. A
+//! is [`room`](crate::room) for that on the machine. When a job comes for another image, the spare gives way first. A
 //! spare that dies while it waits is noticed and replaced, and a worker that can make no VM takes no jobs
 //! until it can.
 
 pub mod step;
 
-mod room;
 mod task;
 mod templates;
 
@@ -17,6 +16,7 @@ pub mod status;
 pub use status::Status;
 pub use step::Counts;
 
+use crate::room;
 use crate::vm::{Clean, Error, Jail, Template};
 use evalfleet_proto::ids::{ImageRef, WorkerId};
 use evalfleet_service::settings::Settings;

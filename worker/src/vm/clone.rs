@@ -11,6 +11,7 @@ use super::qapi::qmp::Qmp;
 use super::qemu::{NET_SOCKET, Role};
 use super::template::{Template, hello};
 use super::{Error, proof, sparse};
+use crate::room;
 use evalfleet_proto::guest::{FromGuest, Hello, Run, ToGuest};
 use evalfleet_proto::ids::Sha256;
 use std::collections::BTreeSet;
@@ -30,7 +31,7 @@ pub struct ResetProof {
     pub nonce: String,
     /// Pages of its memory that were compared with the template.
     pub pages_checked: u32,
-    /// From asking for it until it was paused.
+    /// From asking for it until it was paused, less what its warming was put off.
     pub took: Duration,
     /// Whether its warming was cut short.
     pub rushed: bool,
@@ -170,8 +171,12 @@ impl Fresh {
         let first = hello(name.to_owned());
         let first = Hello { mac: Some(mac(&first.nonce)), ..first };
         greet(&mut agent, first).await?;
-        let mut rushed = false;
+        let (mut rushed, mut put_off) = (false, Duration::ZERO);
         for argv in &template.scenario().rewarm {
+            // While others need the processors, and until somebody waits for this one.
+            let since = Instant::now();
+            let _ = wanted.run_until_cancelled(room::found()).await;
+            put_off += since.elapsed();
             let run = Run { argv: argv.clone(), cwd: "/".to_owned(), ..Run::default() };
             rushed = !chore::run_unless(&mut agent, run, limit, wanted).await?;
             if rushed {
@@ -182,7 +187,8 @@ impl Fresh {
         let nonce = greet(&mut agent, hello(name.to_owned())).await?;
         qmp.stop().await?;
         let books = Books::read(&process, &qmp, &template.ram(), &scratch).await?;
-        let proof = ResetProof { nonce, pages_checked, took: begun.elapsed(), rushed };
+        let proof =
+            ResetProof { nonce, pages_checked, took: begun.elapsed().saturating_sub(put_off), rushed };
         Ok(Self { process, qmp, agent, net, scratch, proof, books, touched })
     }
 

@@ -1,14 +1,14 @@
-//! When a VM may be made beside the job that runs.
+//! When there is room on the machine for work that nobody waits for yet.
 //!
-//! Making one keeps a processor busy for a while. Where none is free, the job and the making only slow each other down,
-//! and whoever waits for the job waits longer: so it is put off until a processor is free or the job has ended, but not
-//! for ever. In a container that may use less than its host has, the host's processors count.
+//! Making and warming a VM keeps a processor busy for a while. Where none is free, it and the jobs that run only slow each
+//! other down, and whoever waits for these waits longer: so it is put off until a processor is free, but not for ever.
+//! In a container that may use less than its host has, the host's processors count.
 
 use std::time::Duration;
 
 /// How long it is looked for processors at a time: `/proc/stat` counts hundredths of a second.
 const GLANCE: Duration = Duration::from_millis(50);
-/// How long making is put off at most.
+/// How long work is put off at most.
 const PUT_OFF_MAX: Duration = Duration::from_secs(3);
 /// So much of one processor must have been idle.
 const ROOM: f64 = 0.6;
@@ -54,7 +54,7 @@ impl Ticks {
 }
 
 /// Waits until there is room. Where nobody can tell, there is.
-pub(super) async fn found() {
+pub(crate) async fn found() {
     let looked = async {
         let mut before = Ticks::now()?;
         loop {
