@@ -126,7 +126,7 @@ impl Errand<'_> {
         submission.labels.clone_from(&self.labels);
         submission.labels.insert("look".to_owned(), self.look.as_str().to_owned());
         if self.keeps && !suite.prefix.is_empty() {
-            submission.out.push(format!("{HERE}/kept.tgz"));
+            submission.out.push(format!("{HERE}/kept.tar"));
         }
         let defaults = Defaults { image: image.clone(), now: Timestamp::now() };
         let mut job = submission.into_job(&defaults)?;
@@ -138,7 +138,7 @@ impl Errand<'_> {
         if let Packed::Tar(tree) = self.cargo.tree {
             job.files.push(laid("tree.tar", blob(tree)));
         }
-        job.files.extend(self.cargo.prefix.map(|kept| laid("prefix.tgz", blob(kept))));
+        job.files.extend(self.cargo.prefix.map(|kept| laid("prefix.tar", blob(kept))));
         Ok((job, nonce))
     }
 }

@@ -27,6 +27,8 @@ HOME = "/home/dev"
 PROJECT = HOME + "/project"
 OUTPUT_KEPT = 4096
 CHANNEL_MAX = 4 << 20
+# What was built is kept as it is up to so many bytes, and packed beyond.
+PLAIN_MAX = 32 << 20
 SIGKILL = 9
 # How long to look away from a process whose end cannot be waited for.
 GLANCE = 0.02
@@ -244,9 +246,10 @@ def prepare(order):
             posix.chown(place, user, user)
         if known:
             run(["chown", "-hR", "%d:%d" % (user, user), HOME], 0, 300, cwd="/")
-    for name, flags in (("prefix.tgz", "-xzpf"), ("tree.tar", "-xpf")):
+    for name in ("prefix.tar", "tree.tar"):
         path = "%s/%s" % (HERE, name)
         if is_there(path):
+            flags = "-xzpf" if is_packed(path) else "-xpf"
             unpack = run(["tar", flags, "-", "-C", PROJECT, "--no-same-owner"], user, 300, cwd="/", reads=path)
             if not unpack.ok():
                 sys.exit("cannot unpack %s: %s" % (name, unpack.output))
@@ -277,6 +280,21 @@ def lay(files, user):
         posix.close(descriptor)
     posix.seteuid(posix.getuid())
     posix.setegid(posix.getgid())
+
+
+def keep(archive, paths):
+    """Keeps what was built. Where it has to be emulated, what is packed takes longer to unpack than to lay."""
+    run(["tar", "-cf", archive, "-C", PROJECT, "--"] + paths, 0, 300, cwd="/")
+    if is_there(archive) and posix.stat(archive).st_size > PLAIN_MAX:
+        run(["gzip", "-1", "-n", archive], 0, 300, cwd="/")
+        posix.rename(archive + ".gz", archive)
+
+
+def is_packed(path):
+    descriptor = posix.open(path, posix.O_RDONLY)
+    begin = posix.read(descriptor, 2)
+    posix.close(descriptor)
+    return begin == b"\x1f\x8b"
 
 
 def is_there(path):
@@ -328,7 +346,7 @@ def main():
         posix.mkdir(HERE, 0o700)
         there = [path for path in order["keep"] if is_there("%s/%s" % (PROJECT, path))]
         if there:
-            run(["tar", "-czf", HERE + "/kept.tgz", "-C", PROJECT, "--"] + there, 0, 300, cwd="/")
+            keep(HERE + "/kept.tar", there)
     sys.stdout.write(as_json({"nonce": order["nonce"], "disguised": disguised, "steps": judge.steps,
                               "tests": judge.tests, "findings": judge.findings}))
     sys.stdout.flush()
