@@ -135,7 +135,6 @@ pub mod maybe_millis {
     use std::time::Duration;
 
     /// Writes `25.1`, or null.
-    #[expect(clippy::ref_option, reason = "serde passes references")]
     pub fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => super::millis::serialize(value, to),
