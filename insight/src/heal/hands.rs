@@ -69,9 +69,13 @@ impl<'a> OfFleet<'a> {
             Digest::try_from(digits).map_err(|error| Problem::misfit(error.to_string()))
         };
         let (from, to) = (digest(from)?, digest(to)?);
-        let means = self.images.switch(name, &from, &to).map_err(|error| match error {
-            evalfleet_images::store::Error::Locked(_) => Problem::unavailable(error.to_string()),
-            error => Problem::misfit(error.to_string()),
+        let means = self.images.switch(name, &from, &to).map_err(|error| {
+            let problem = if matches!(error, evalfleet_images::store::Error::Locked(_)) {
+                Problem::unavailable
+            } else {
+                Problem::misfit
+            };
+            problem(error.to_string())
         })?;
         if means.as_ref() == Some(&to) {
             return Ok(());

@@ -103,7 +103,11 @@ fn of_healing(healing: &Healing) -> Vec<(&'static str, String)> {
         healing::State::Applied if can_undo(healing.remedy) => {
             format!("evalfleet healing undo {id} --reason …")
         }
-        _ => String::new(),
+        healing::State::Applied
+        | healing::State::Failed
+        | healing::State::Undone
+        | healing::State::Over
+        | healing::State::Unknown => String::new(),
     };
     let done = healing.by.as_ref().map(|by| format!("{} by {by}", healing.remedy.as_str()));
     vec![

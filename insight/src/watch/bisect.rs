@@ -228,7 +228,7 @@ mod tests {
         // As of versions, but that the tool stays what it is, and each agent asks its own way.
         let mut agents = runs(9, 1, |agent| agent == 8);
         agents.iter_mut().for_each(|run| {
-            let agent = std::mem::replace(&mut run.origin.version, Some("same".into()));
+            let agent = run.origin.version.replace("same".into());
             run.origin.agent = agent.map(|name| format!("rev-{name}").into());
         });
         let worse = agents[8].rows[0].id;

@@ -271,7 +271,7 @@ impl<'c> Changes<'c> {
                         self.looks(ground, &applied.judged, looks.prefix, "change", jobs).await?
                     }
                 });
-                self.judge(ground, looks, &applied, &mut changes, jobs).await?
+                Box::pin(self.judge(ground, looks, &applied, &mut changes, jobs)).await?
             }
         };
         let base = base.as_ref().map(|(looks, reused)| (looks, *reused));

@@ -38,8 +38,12 @@ const SHELL: Candidates = &[
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("it is there");
     }),
     ("an_image", |repo| {
-        let bytes: Vec<u8> = (0..2048_u32).map(|n| (n * 31 % 256) as u8).collect();
-        std::fs::write(repo.path().join("logo.bin"), bytes).expect("written");
+        // One that people can read: others are for a suite to allow (`binaries`).
+        let circle = "<circle cx=\"8\" cy=\"8\" r=\"7\" fill=\"teal\"/>";
+        repo.write(
+            "logo.svg",
+            &format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 16 16\">{circle}</svg>\n"),
+        );
     }),
     ("an_empty_file", |repo| repo.write("docs/.keep", "")),
     ("lines_of_another_system", |repo| repo.write("NOTES.txt", "one\r\ntwo\r\n")),
