@@ -164,7 +164,10 @@ mod tests {
 
     /// Files by path, on either side.
     #[derive(Default)]
-    struct Both(BTreeMap<String, (Option<Vec<u8>>, Option<Vec<u8>>)>);
+    struct Both(BTreeMap<String, (Bytes, Bytes)>);
+
+    /// What is in a file, if it is there.
+    type Bytes = Option<Vec<u8>>;
 
     impl Both {
         fn side(content: Option<&Vec<u8>>, most: u64) -> Side {
