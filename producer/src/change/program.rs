@@ -159,9 +159,9 @@ mod tests {
             let compiled = program.clone().compiled(&Compiled { image: "sha256:1".to_owned(), code });
             assert!(compiled.is_compiled());
             for (program, apart) in [(&program, false), (&compiled, false), (&compiled, true)] {
-                let ran = python(&["-c", &program.start(apart)], &program.input(b"{\"a\": [true, null]}"));
+                let ran = python(&["-c", &program.start(apart)], &program.input(b"{\"a\": [true, 1.5]}"));
                 let said = String::from_utf8(ran.stdout).unwrap();
-                assert_eq!(said, "[\"run_tests\", \"disguise\", {\"a\": [true, null]}]\n");
+                assert_eq!(said, "[\"run_tests\", \"disguise\", {\"a\": [true, 1.5]}]\n");
             }
         }
     }
