@@ -260,8 +260,9 @@ def prepare(order):
 def lay(files, user):
     """Lays a small tree, which came with the order, without a process of its own. As its owner, so that no link leads
     where that one may not write."""
-    posix.setegid(user)
-    posix.seteuid(user)
+    if user:
+        posix.setegid(user)
+        posix.seteuid(user)
     for name, mode, seconds, content, is_link in files:
         # Bytes came as characters.
         path, content = b"%s/%s" % (PROJECT.encode(), name.encode("latin-1")), content.encode("latin-1")
